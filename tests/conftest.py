@@ -1,0 +1,21 @@
+"""For every test: hypothesis is as patient as a busy machine needs, and no test can reach AWS by accident."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# A deadline per example measures the machine's other tenants, not the code.
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, profiles and the metadata service of the machine that runs the tests stay out of them."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
