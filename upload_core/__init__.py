@@ -1,0 +1,1 @@
+"""Event-sourced deliveries of data sets to an archive."""

@@ -1,0 +1,127 @@
+"""What the core wants done, and the plain outcomes that come back.
+
+Effects are imperative and carry everything their doer needs; outcomes are facts without judgement.
+Whoever performs an effect never touches the journal or a file's state.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """Base of effects and outcomes: immutable, compared by value, safe to send to another process."""
+
+
+class Fault(Enum):
+    """Whose fault a failed attempt was; it decides whether the file spends a retry."""
+
+    FILE = "file"
+    """The file itself, in a way that may pass: it spends a retry."""
+    FILE_FOR_GOOD = "file for good"
+    """The file itself, and no further attempt can help."""
+    CHECKSUM = "checksum"
+    """The bytes do not have the indexed CRC32: read once more, then given up."""
+    WORLD = "world"
+    """The archive, the network, the credentials: no retry is spent."""
+    STOPPED = "stopped"
+    """We cut the attempt ourselves: no retry is spent."""
+
+
+class ArchiveHolds(Enum):
+    """What the archive holds under a file's name, compared with the file as it was indexed."""
+
+    NOTHING = "nothing"
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+    """The archive did not answer."""
+
+
+# --- effects on files: performed by the dispatcher's workers -------------------------------------
+
+
+class TransferFile(Value, frozen=True):
+    """Store the source file `relpath` whole and equal, or not at all; answered by `FileStored` or `FileNotStored`.
+
+    `size` is the indexed size in bytes; `checksum` the indexed CRC32 (base64), or None if the index has none.
+    """
+
+    file: int
+    relpath: str
+    size: int
+    checksum: str | None
+
+
+class InspectFile(Value, frozen=True):
+    """Compare what the archive holds under `relpath` with the source; answered by `FileInspected`."""
+
+    file: int
+    relpath: str
+    size: int
+    checksum: str | None
+
+
+FileOrder = TransferFile | InspectFile
+
+
+class FileStored(Value, frozen=True):
+    """The archive acknowledged the whole file under the CRC32 `checksum`."""
+
+    file: int
+    size: int
+    checksum: str
+    etag: str = ""
+
+
+class FileNotStored(Value, frozen=True):
+    """The attempt failed; nothing of it is visible in the archive."""
+
+    file: int
+    fault: Fault
+    message: str
+
+
+class FileInspected(Value, frozen=True):
+    """What the archive holds for the file; size, checksum and etag are those of the stored object."""
+
+    file: int
+    holds: ArchiveHolds
+    size: int = 0
+    checksum: str = ""
+    etag: str = ""
+    message: str = ""
+
+
+FileOutcome = FileStored | FileNotStored | FileInspected
+
+
+# --- effects on the delivery: performed by the engine itself -------------------------------------
+
+
+class RenewLock(Value, frozen=True):
+    """Rewrite the lock object if it is still ours."""
+
+
+class ReportFiles(Value, frozen=True):
+    """Append one `transfer` row for each file to our log, in one append: `ok` for stored, `error` for failed ones."""
+
+    stored: tuple[int, ...]
+    failed: tuple[int, ...] = ()
+
+
+class KeepAlive(Value, frozen=True):
+    """Append a `keepalive` row and an `info` row, which together reset the validator's patience."""
+
+
+class CloseSession(Value, frozen=True):
+    """End the session in order: stop the validator if it runs, release the lock, close the journal."""
+
+    outcome: str
+    reason: str
+    message: str
+
+
+Effect = TransferFile | InspectFile | RenewLock | ReportFiles | KeepAlive | CloseSession

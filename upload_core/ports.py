@@ -1,0 +1,286 @@
+"""What the core needs of the world: one Protocol per need, each with what it guarantees and which error means what.
+
+Adapters implement these and join the contract tests in `tests/contracts/`. Every method may raise
+`ArchiveUnavailableError` (try again later) or `IdentityError` (credentials) where it talks to a remote place;
+other errors are named at the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import attrs
+
+from upload_core.effects import FileOrder, FileOutcome
+from upload_core.events import DeliveryCreated, Event
+
+if TYPE_CHECKING:
+    from upload_core.delivery import Delivery
+    from upload_core.files import FileTable
+
+TransferType = Literal["staging", "sample"]
+MessageType = Literal["warning", "error", "info", "complete", "success"]
+
+
+@attrs.frozen
+class Limits:
+    """Figures of one archive that pace the client; times in seconds. Defaults are those of `protocol.md`'s archive."""
+
+    poll_interval_s: float = 1.0
+    """At most one look at the validator's log per this time."""
+    report_interval_s: float = 1.0
+    """At most one append to our log per this time; rows never wait longer."""
+    keepalive_interval_s: float = 60.0
+    """The validator gives up after 240 s without a row; a quarter leaves room for three lost appends."""
+    lock_staleness_s: float = 3600.0
+    """A lock object older than this may be taken over (LOCK_STALENESS_THRESHOLD)."""
+    validator_start_s: float = 300.0
+    """How long the `init` row may take after the pipeline was asked."""
+    validator_silence_s: float = 120.0
+    """The validator writes a keepalive every 10 s of quiet; after twelve missing ones it counts as dead."""
+    validator_stop_s: float = 60.0
+    """How long a stopped validator may take to drain its queue after a finished delivery."""
+    outage_s: float = 900.0
+    """How long the archive may be out of reach before the session ends; `resume` goes on."""
+
+
+@attrs.frozen
+class ObjectInfo:
+    """A control object as one answer describes it; `modified` and `now` are epoch seconds by the same (server's) clock."""
+
+    size: int
+    etag: str
+    modified: float
+    now: float
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the object was written, by the clock of whoever stores it."""
+        return self.now - self.modified
+
+
+class ControlBucket(Protocol):
+    """Small objects with conditional writes and append: locks, logs, index, label.
+
+    Every write is atomic: a reader sees the object before or after it, never between.
+    """
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """The object's description, or None if there is none."""
+
+    def read(self, key: str, start: int = 0) -> tuple[bytes, ObjectInfo] | None:
+        """The bytes from `start` to the end (empty if there are none yet), or None if there is no object."""
+
+    def put(self, key: str, data: bytes, *, if_match: str | None = None, if_absent: bool = False) -> ObjectInfo:
+        """Write the whole object; raises `PreconditionFailedError`, and writes nothing, if the condition does not hold.
+
+        `if_match` demands that etag, `if_absent` that there be no object.
+        """
+
+    def append(self, key: str, data: bytes, *, offset: int) -> ObjectInfo:
+        """Append to an object of exactly `offset` bytes (0 creates it); else raises `OffsetConflictError`."""
+
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        """Delete the object; absent is no error, another etag raises `PreconditionFailedError`."""
+
+
+@attrs.frozen
+class StoredObject:
+    """An object of the archive; `checksum` is its full-object CRC32 (base64), or "" where that was not asked for."""
+
+    relpath: str
+    size: int
+    checksum: str = ""
+    etag: str = ""
+
+
+class SourceFile(Protocol):
+    """An open source file that notices when it changes under the reader."""
+
+    @property
+    def size(self) -> int:
+        """Size in bytes when it was opened."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, b"" at the end."""
+
+    def rewind(self) -> None:
+        """Go back to the first byte."""
+
+    def verify_unchanged(self) -> None:
+        """Raises `SourceChangedError` if size, times or identity are not those of the moment it was opened."""
+
+
+class Source(Protocol):
+    """The read side of a delivery."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: a path or URL."""
+
+    def problem_with(self, relpath: str) -> str | None:
+        """Why this file could not be delivered (missing, not a plain file, leaves the root), or None."""
+
+    def size(self, relpath: str) -> int:
+        """Size in bytes; raises `SourceMissingError` or `SourceError`."""
+
+    def open(self, relpath: str) -> AbstractContextManager[SourceFile]:
+        """The file, opened without following any link out of the root; raises `SourceMissingError` or `SourceError`."""
+
+    def ls(self, prefix: str = "") -> tuple[str, ...]:
+        """Names directly under `prefix`, sorted; raises `SourceMissingError` if there is no such place."""
+
+
+class Archive(Protocol):
+    """The transfer bucket. What is visible under a name is a whole file or nothing."""
+
+    def stat(self, relpath: str) -> StoredObject | None:
+        """The stored object with its CRC32, or None."""
+
+    def put(
+        self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Callable[[], None] | None = None
+    ) -> StoredObject:
+        """Store the whole body, replacing what was there, under the CRC32 that the archive itself verified.
+
+        `checksum` is what the body must have (None: whatever it has). Immediately before the object becomes visible
+        the adapter calls `body.verify_unchanged()` and `commit()`; whatever they raise is passed on and nothing is
+        stored. Raises `ChecksumMismatchError`, `SourceError`, `ArchiveError` (this object is refused for good).
+        """
+
+    def list(self) -> Iterator[StoredObject]:
+        """Every stored object, in no order, without checksums."""
+
+
+class Pipeline(Protocol):
+    """Starts the archive's validation."""
+
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+        """Ask for one validation run; the same key asks for the same run, so that asking twice starts one.
+
+        Raises `PipelineError` with the archive's reason if it refuses.
+        """
+
+    def is_running(self) -> bool:
+        """Whether a validator of this delivery is at work now."""
+
+    def close(self) -> None:
+        """Give back local resources; a validator that lives in this process is asked to end."""
+
+
+@attrs.frozen
+class PipelineAnswer:
+    """What the pipeline said: it starts a run, or a run was at work already."""
+
+    already_running: bool = False
+    message: str = ""
+
+
+class Identity(Protocol):
+    """Who we are to the archive."""
+
+    def sign_in(self) -> str:
+        """Make credentials available to the other adapters; returns a public name. Raises `IdentityError`."""
+
+
+class Dispatcher(Protocol):
+    """Where transfers run. Results come back in any order, each exactly once."""
+
+    def open(self, source: Source, archive: Archive, n_threads: int) -> None:
+        """Get ready to run up to `n_threads` orders at a time."""
+
+    @property
+    def slots(self) -> int:
+        """How many more orders are worth handing over now; 0 while it is saturated."""
+
+    def submit(self, orders: Sequence[FileOrder]) -> None:
+        """Begin these orders; never blocks for long."""
+
+    def collect(self, timeout_s: float) -> list[FileOutcome]:
+        """All outcomes at hand; waits up to `timeout_s` for the first one, or until `wake`."""
+
+    def wake(self) -> None:
+        """Make a waiting `collect` return now; may be called from any thread."""
+
+    def hold_until(self, time_ms: int) -> None:
+        """No worker makes an object visible after this time (by `Clock`); the engine moves it on with the lock."""
+
+    def close(self, grace_s: float) -> list[FileOutcome]:
+        """Let running orders finish for up to `grace_s`, cut the rest, and return all outcomes still due."""
+
+
+class Console(Protocol):
+    """Where messages for a person go. Text is data: never markup, never terminal control."""
+
+    def message(self, text: str, mtype: MessageType) -> None:
+        """Show a message in its category's colour."""
+
+    def print(self, renderable: object, *, padded: bool = True) -> None:
+        """Show text, or whatever the console can render."""
+
+
+class Clock(Protocol):
+    """The time, as the archive sees it."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let that time pass."""
+
+
+class StateDump(Protocol):
+    """Where `dump_state` writes."""
+
+    def write(self, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+        """Write a CSV of that name, mode 0600, cells safe for spreadsheets; returns its place. Raises `OSError`."""
+
+
+class Journal(Protocol):
+    """The append-only record of everything; `upload_core.journal` says what a record is."""
+
+    @property
+    def name(self) -> str:
+        """Where it is, for a person."""
+
+    def open(self) -> Delivery | None:
+        """Take the journal for this process, mend a torn tail, and replay it; None if nothing was recorded yet.
+
+        Raises `JournalInUseError`, `JournalDamagedError`, `JournalVersionError`.
+        """
+
+    def create(self, created: DeliveryCreated, table: FileTable, *, time_ms: int) -> Delivery:
+        """Begin a journal that holds the file table and, as its first record, `created`; both survive a power cut."""
+
+    def add_revision(self, revision: int, table: FileTable, changed: Sequence[int]) -> None:
+        """Store the rows `changed` of a revised table durably, before the `IndexRevised` event that refers to them."""
+
+    def append(self, events: Sequence[Event], *, time_ms: int, sync: bool) -> None:
+        """Append the events as one batch: all of them survive or none.
+
+        With `sync` it returns only when they survive a power cut. Raises `JournalWriteError`, after which nothing
+        more is accepted: never retry a failed sync.
+        """
+
+    def close(self, delivery: Delivery | None = None) -> None:
+        """Make everything durable, write a snapshot of `delivery` if given, and let other processes in."""
+
+
+@attrs.define
+class Ports:
+    """Everything a client needs of the world, in one bundle."""
+
+    journal: Journal
+    source: Source
+    archive: Archive
+    control: ControlBucket
+    pipeline: Pipeline
+    identity: Identity
+    dispatcher: Dispatcher
+    console: Console
+    clock: Clock
+    dump: StateDump
+    limits: Limits = Limits()
+    archive_name: str = ""
+    """The archive's public name (its URL without secrets), as the journal records it."""
