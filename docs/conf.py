@@ -10,8 +10,6 @@ author = copyright = "the upload-core maintainers"
 version = release = _project["version"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
-# The table of contents names its pages by pattern, and a pattern may match nothing yet.
-suppress_warnings = ["toc.empty_glob"]
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
