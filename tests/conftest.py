@@ -5,6 +5,9 @@ import os
 import pytest
 from hypothesis import settings
 
+# The suites that adapters join are plain modules; their asserts should explain themselves as those of a test file do.
+pytest.register_assert_rewrite("tests.contracts")
+
 # A deadline per example measures the machine's other tenants, not the code.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
