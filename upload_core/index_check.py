@@ -1,0 +1,327 @@
+"""What an index must be like before anything starts, as tables of rules; every problem is found, not just the first.
+
+A rule sees one path, checksum or size at a time and says what is wrong and how to mend it. Nearly every path passes
+by one regular expression; only the others meet the rules. Nothing here touches the disk:
+`checked_table` asks the `Source` port, and only about rows that break no rule.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+from unicodedata import normalize
+
+import attrs
+
+from upload_core.columns import are_checksums
+from upload_core.errors import ConfigurationError, IndexProblemsError, SourceError, SourceMissingError
+from upload_core.files import FileTable
+from upload_core.text import printable
+
+if TYPE_CHECKING:
+    from upload_core.ports import Source
+
+PATH_BYTES_MAX: Final = 1024
+"""S3 takes no longer key."""
+
+
+class IndexColumns(NamedTuple):
+    """An index as it was read, cell by cell; None stands for an empty cell, and for a column that is not there."""
+
+    paths: Sequence[str | None]
+    checksums: Sequence[str | None] | None = None
+    sizes: Sequence[int | float | str | None] | None = None
+
+
+@attrs.frozen
+class Problem:
+    """One reason why the index cannot be delivered; `row` counts from 1, without the header."""
+
+    row: int
+    path: str
+    rule: str
+    message: str
+    """What is wrong and what to do, continuing "this row's path ..."."""
+
+    def __str__(self) -> str:
+        return f'row {self.row}, "{printable(self.path, 300)}": {self.message}'
+
+
+class PathRule(NamedTuple):
+    """A rule on a single path: `breaks` is true for paths that are refused."""
+
+    name: str
+    breaks: Callable[[str], bool]
+    message: str
+
+
+def _is_unc(path: str) -> bool:
+    return path.startswith(("//", "\\\\"))
+
+
+def _is_unencodable(path: str) -> bool:
+    # A name on disk that is not UTF-8 reaches Python with lone surrogates in place of the bytes.
+    return re.search("[\ud800-\udfff]", path) is not None
+
+
+# A backslash is an ordinary character of a POSIX name. Only what a reader on Windows would take for a way out of the
+# root is refused, since whoever fetches the data from the archive may be on Windows.
+PATH_RULES: Final = (
+    PathRule("empty", lambda path: not path, "is empty; give every row a path"),
+    PathRule("not-utf-8", _is_unencodable, "is not valid UTF-8, as keys of an archive must be; rename the file"),
+    PathRule("nul", lambda path: "\0" in path, "holds a NUL character, which no file name can; mend the index"),
+    # CR, LF and TAB delimit rows and fields of the logs; NEL (U+0085) ends a line in YAML, in which the validator's
+    # messages are; the other controls of C0, DEL and C1 steer terminals and have no place in S3's XML listings.
+    PathRule(
+        "control-character",
+        lambda path: re.search("[\x01-\x1f\x7f-\x9f]", path) is not None,
+        "holds a control character, which the logs between client and validator cannot carry; rename the file",
+    ),
+    PathRule("unc", _is_unc, "is a network (UNC) path; write it relative to the source"),
+    PathRule(
+        "absolute",
+        lambda path: path.startswith(("/", "\\")) and not _is_unc(path),
+        "is absolute; write it relative to the source",
+    ),
+    PathRule(
+        "drive",
+        lambda path: re.match("[A-Za-z]:", path) is not None,
+        "begins with a drive letter; write it relative to the source, or rename the file",
+    ),
+    PathRule(
+        "traversal",
+        lambda path: ".." in re.split(r"[/\\]", path),
+        "climbs up with '..'; write it relative to the source, without '..'",
+    ),
+    PathRule("dot-part", lambda path: "." in path.split("/"), "has a part '.'; leave it out"),
+    PathRule("empty-part", lambda path: "//" in path.strip("/"), "has an empty part ('//'); write a single '/'"),
+    PathRule(
+        "trailing-slash",
+        lambda path: path.endswith("/") and path.strip("/") != "",
+        "ends with '/' and so names a folder; list the files in it",
+    ),
+    PathRule(
+        "too-long",
+        lambda path: len(path) * 4 > PATH_BYTES_MAX and len(path.encode(errors="surrogatepass")) > PATH_BYTES_MAX,
+        f"is longer than {PATH_BYTES_MAX:,} bytes in UTF-8, an archive's limit for keys; shorten it",
+    ),
+)
+
+# fmt: off
+_READ_AS_MISSING: Final = frozenset((
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+))
+# fmt: on
+
+WIRE_RULES: Final = (
+    PathRule(
+        "wire-missing-value",
+        _READ_AS_MISSING.__contains__,
+        "is read by this archive's validator as a missing value; rename the file or put it in a folder",
+    ),
+)
+"""Rules that hold only for archives whose validator reads the index with pandas' defaults."""
+
+_NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
+_TRUTH: Final = frozenset(["True", "TRUE", "true", "False", "FALSE", "false"])
+
+_PART: Final = r"(?!\.\.?(?:/|\Z))[^/\\" + "\x00-\x1f\x7f-\x9f\ud800-\udfff" + r"]++"
+_CLEAN: Final = re.compile(f"(?![A-Za-z]:){_PART}(?:/{_PART})*+")
+"""Nearly every path of a real index; one that matches and is short breaks none of `PATH_RULES` (0.3 us a path)."""
+
+_WRONG_CHECKSUM: Final = ", which is not a CRC32 as base64 of its four bytes, such as yH2GHg==; compute it again"
+_WIRE_NO_CHECKSUM: Final = "has no checksum, but this archive wants one in every row or in none; add it or drop all"
+
+_ROWS: Final = 2000  # of a chunk that is examined as a whole
+
+
+def path_problems(path: str) -> list[PathRule]:
+    """The rules that this one path breaks, whatever the archive."""
+    return [rule for rule in PATH_RULES if rule.breaks(path)]
+
+
+def check_columns(
+    columns: IndexColumns, *, allow_case_duplicates: bool = False, strict_wire: bool = False
+) -> list[Problem]:
+    """Every problem that can be seen without the files, in row order.
+
+    `allow_case_duplicates` lets paths differ by letter case or Unicode form alone. `strict_wire` adds the rules of
+    archives whose validator reads the index with pandas' defaults. Raises `ConfigurationError` for uneven columns.
+    """
+    lengths = {len(column) for column in columns if column is not None}
+    if len(lengths) > 1:
+        raise ConfigurationError(f"the index's columns differ in length: {sorted(lengths)}")
+    found: list[tuple[int, str, str]] = []
+    found.extend(_of_paths(columns.paths))
+    if strict_wire:
+        found.extend(_of_wire(columns.paths))
+    found.extend(_of_duplicates(columns.paths, folded=not allow_case_duplicates))
+    if columns.checksums is not None:
+        found.extend(_of_checksums(columns.checksums, strict_wire))
+    if columns.sizes is not None:
+        found.extend(_of_sizes(columns.sizes))
+    found.sort(key=lambda item: item[0])
+    return [_problem(columns, *item) for item in found]
+
+
+def checked_table(
+    columns: IndexColumns, source: Source, *, allow_case_duplicates: bool = False, strict_wire: bool = False
+) -> FileTable:
+    """The file table of an index whose every row obeys the rules and names a file of `source`, of the size indexed.
+
+    Sizes that the index does not give are those of the files. Raises `IndexProblemsError` with all problems in row
+    order. A row that breaks a rule is never looked for in the source.
+    """
+    problems = check_columns(columns, allow_case_duplicates=allow_case_duplicates, strict_wire=strict_wire)
+    refused = {problem.row for problem in problems}
+    sizes = array("q")
+    for row, path in enumerate(columns.paths):
+        size = 0
+        if path is not None and row + 1 not in refused:
+            try:
+                size = source.size(path)
+            except SourceError as error:
+                rule = "missing" if isinstance(error, SourceMissingError) else "source"
+                problems.append(Problem(row + 1, path, rule, source.problem_with(path) or str(error)))
+            else:
+                indexed = None if columns.sizes is None else parse_size(columns.sizes[row])
+                if indexed is not None and indexed != size:
+                    message = f"is {size:,} bytes long, but {indexed:,} in the index; index it again"
+                    problems.append(Problem(row + 1, path, "size-differs", message))
+        sizes.append(size)
+    if problems:
+        raise IndexProblemsError(sorted(problems, key=lambda problem: problem.row))
+    # Without problems no path is None; an empty checksum cell means that there is none.
+    checksums = None if columns.checksums is None else (text or None for text in columns.checksums)
+    return FileTable.from_columns((path for path in columns.paths if path is not None), sizes, checksums)
+
+
+def parse_size(cell: int | float | str | None) -> int | None:
+    """The size that a cell holds, None for an empty one; raises `ValueError` for what is no number of bytes.
+
+    >>> parse_size("4096"), parse_size(4096.0), parse_size(""), parse_size(float("nan"))
+    (4096, 4096, None, None)
+    """
+    if cell is None or cell == "" or cell != cell:
+        return None
+    if isinstance(cell, str):
+        if not re.fullmatch(r"[0-9]{1,19}(\.0+)?", cell):
+            raise ValueError(cell)
+        cell = int(cell.partition(".")[0])
+    if isinstance(cell, bool) or cell in (float("inf"), float("-inf")):
+        raise ValueError(cell)
+    size = int(cell)
+    if size != cell or not 0 <= size < 2**63:
+        raise ValueError(cell)
+    return size
+
+
+def fold(path: str) -> str:
+    """What is left of a path when letter case and Unicode form do not count, as on a default Mac or Windows disk.
+
+    >>> fold("R\u00e9sum\u00e9.TXT") == fold("re\u0301sume\u0301.txt")
+    True
+    """
+    return path.lower() if path.isascii() else normalize("NFC", normalize("NFD", path).casefold())
+
+
+def _problem(columns: IndexColumns, row: int, rule: str, message: str) -> Problem:
+    path = columns.paths[row]
+    return Problem(row + 1, "" if path is None else str(path), rule, message)
+
+
+def _of_paths(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
+    is_clean = _CLEAN.fullmatch
+    for row, path in enumerate(paths):
+        if path is None:
+            yield row, "no-path", "has no path; perhaps a reader took a name such as NA for an empty cell"
+        elif len(path) > PATH_BYTES_MAX // 4 or is_clean(path) is None:
+            for rule in path_problems(path):
+                yield row, rule.name, rule.message
+
+
+def _of_wire(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
+    for row, path in enumerate(paths):
+        for rule in WIRE_RULES:
+            if path is not None and rule.breaks(path):
+                yield row, rule.name, rule.message
+    if paths and (
+        all(path is not None and _NUMBER.fullmatch(path) for path in paths) or all(path in _TRUTH for path in paths)
+    ):
+        message = "is, like all others, read by this archive's validator as a number; put the files in a folder"
+        yield 0, "wire-only-numbers", message
+
+
+def _keys(paths: Sequence[str | None], folded: bool) -> list[str]:
+    """What must differ between these paths; empty ones are left out."""
+    texts = [path for path in paths if path]
+    if not folded:
+        return texts
+    joined = "\n".join(texts)
+    if joined.isascii() and joined.count("\n") == len(texts) - 1:
+        return joined.lower().split("\n")
+    return [fold(path) for path in texts]
+
+
+def _of_duplicates(paths: Sequence[str | None], *, folded: bool) -> Iterator[tuple[int, str, str]]:
+    # Hashes first: a set of numbers takes half the memory of folded strings, and is nearly always the whole answer.
+    seen: set[int] = set()
+    twice: set[int] = set()
+    for first in range(0, len(paths), _ROWS):
+        hashes = list(map(hash, _keys(paths[first : first + _ROWS], folded)))
+        here = set(hashes)
+        if len(here) < len(hashes):
+            twice.update(value for value, count in Counter(hashes).items() if count > 1)
+        if not seen.isdisjoint(here):
+            twice |= here & seen
+        seen |= here
+    if not twice:
+        return
+    firsts: dict[str, int] = {}
+    exact: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        if not path:
+            continue
+        key = _keys([path], folded)[0]
+        if hash(key) not in twice:
+            continue
+        if path in exact:
+            yield row, "duplicate", f"stands in row {exact[path] + 1} already; remove one of them"
+        elif key in firsts:
+            message = f"differs from row {firsts[key] + 1} only by letter case or Unicode form"
+            yield row, "duplicate-by-form", f"{message}, so many disks could not hold both; rename one, or allow it"
+        exact.setdefault(path, row)
+        firsts.setdefault(key, row)
+
+
+def _of_checksums(cells: Sequence[str | None], strict_wire: bool) -> Iterator[tuple[int, str, str]]:
+    some = any(cells)
+    for first in range(0, len(cells), _ROWS):
+        chunk = cells[first : first + _ROWS]
+        if all(chunk) and _are_checksums(chunk):
+            continue
+        for row, cell in enumerate(chunk, first):
+            if cell is None or cell == "":
+                if strict_wire and some:
+                    yield row, "wire-no-checksum", _WIRE_NO_CHECKSUM
+            elif not _are_checksums([cell]):
+                yield row, "checksum", f'has the checksum "{printable(str(cell), 40)}"{_WRONG_CHECKSUM}'
+
+
+def _are_checksums(cells: Sequence[object]) -> bool:
+    return all(isinstance(cell, str) for cell in cells) and are_checksums(cells)  # type: ignore[arg-type]  # just seen
+
+
+def _of_sizes(cells: Sequence[int | float | str | None]) -> Iterator[tuple[int, str, str]]:
+    for row, cell in enumerate(cells):
+        if type(cell) is int and 0 <= cell < 2**63:
+            continue
+        try:
+            parse_size(cell)
+        except (ValueError, TypeError):
+            shown = printable(str(cell), 40)
+            yield row, "size", f'has the size "{shown}", which is not a whole number of bytes; correct or empty it'
