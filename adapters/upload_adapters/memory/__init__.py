@@ -1,0 +1,98 @@
+"""Every port in memory, for a host's tests: no disk, no network, no threads, no time that passes by itself.
+
+The adapters keep the promises of the real ones, conditional writes and checksums included; they join the same contract
+tests. `memory_ports` bundles them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from upload_core.ports import Dispatcher, Journal, Limits, Ports, TransferType
+
+from .buckets import MemoryArchive, MemoryControlBucket
+from .host import (
+    InlineDispatcher,
+    ManualClock,
+    MemoryConsole,
+    MemoryIdentity,
+    MemoryStateDump,
+)
+from .pipeline import Check, ControlKeys, MemoryPipeline, MemoryValidator, StartRequest
+from .source import MemoryFile, MemorySource
+
+__all__ = [
+    "Check",
+    "ControlKeys",
+    "InlineDispatcher",
+    "ManualClock",
+    "MemoryArchive",
+    "MemoryConsole",
+    "MemoryControlBucket",
+    "MemoryFile",
+    "MemoryIdentity",
+    "MemoryPipeline",
+    "MemoryPorts",
+    "MemorySource",
+    "MemoryStateDump",
+    "MemoryValidator",
+    "StartRequest",
+    "memory_ports",
+]
+
+
+@attrs.define(kw_only=True)
+class MemoryPorts(Ports):
+    """`Ports` whose adapters show what they hold: `archive.contents()`, `console.messages`, `clock.advance()`."""
+
+    source: MemorySource
+    archive: MemoryArchive
+    control: MemoryControlBucket
+    pipeline: MemoryPipeline
+    identity: MemoryIdentity
+    console: MemoryConsole
+    clock: ManualClock
+    dump: MemoryStateDump
+
+
+def memory_ports(
+    files: Mapping[str, bytes],
+    *,
+    journal: Journal,
+    dataset: str = "demo",
+    delivery_id: str = "1",
+    transfer_type: TransferType = "staging",
+    check: Check | None = None,
+    dispatcher: Dispatcher | None = None,
+    clock: ManualClock | None = None,
+    limits: Limits | None = None,
+) -> MemoryPorts:
+    """All ports of one delivery of `files`; whoever keeps them can kill a client and start another on the same ones.
+
+    `check` adds a host's own findings to the validator's. Transfers run inline unless a `dispatcher` is given.
+    """
+    clock = clock or ManualClock()
+    limits = limits or Limits()
+    control, archive = MemoryControlBucket(clock), MemoryArchive()
+    keys = ControlKeys.of(dataset, delivery_id, transfer_type)
+    return MemoryPorts(
+        journal=journal,
+        source=MemorySource(files),
+        archive=archive,
+        control=control,
+        pipeline=MemoryPipeline(control, archive, clock, keys, check=check, limits=limits),
+        identity=MemoryIdentity(),
+        dispatcher=dispatcher or InlineDispatcher(clock),
+        console=MemoryConsole(),
+        clock=clock,
+        dump=MemoryStateDump(),
+        limits=limits,
+        archive_name="memory:",
+    )
+
+
+if TYPE_CHECKING:
+    _bundle: type[Ports] = MemoryPorts
