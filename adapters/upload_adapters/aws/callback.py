@@ -116,12 +116,14 @@ class CallbackServer:
         state: str,
         authorize_url: str,
         request_timeout_s: float = REQUEST_TIMEOUT_S,
+        last_page_grace_s: float = LAST_PAGE_GRACE_S,
     ) -> None:
         """Raises `ConfigurationError` if the redirect URI is not on this machine's loopback or its port is taken."""
         host, port, self._path = _loopback_place(redirect_uri)
         self._state = state
         self._authorize_url = authorize_url
         self.request_timeout_s = request_timeout_s
+        self._last_page_grace_s = last_page_grace_s
         self._ticket = f"/start-{secrets.token_urlsafe(16)}"
         self._last_page = f"/received-{secrets.token_urlsafe(16)}"
         shown = f"[{host}]" if ":" in host else host
@@ -158,7 +160,7 @@ class CallbackServer:
                 f"nobody completed the sign-in within {timeout_s:.0f} s; run it again, "
                 "with --no-browser if no browser opened here"
             )
-        self._last_page_sent.wait(LAST_PAGE_GRACE_S)
+        self._last_page_sent.wait(self._last_page_grace_s)
         assert self._answer is not None  # set before the event
         return self._answer
 
