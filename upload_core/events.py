@@ -7,9 +7,12 @@ New fields get defaults; a new kind raises the journal's format version.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+OK: Final = "ok"
+"""The status word by which the validator accepts a file or says that all is well."""
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="kind", tag=True, omit_defaults=True, gc=False):
@@ -262,6 +265,10 @@ class PipelineRefused(Event, frozen=True):
     message: str
 
 
+class RunConfirmed(Event, frozen=True):
+    """The validator judged a file we announced: it reads our log, and every row from here on reaches it."""
+
+
 class StopReported(Event, frozen=True):
     """Our `stop` row was appended: the validator drains its queue and ends."""
 
@@ -298,6 +305,7 @@ class SessionOpened(Event, frozen=True):
     agent_id: str
     n_threads: int
     max_retries: int
+    source: str = ""
     host: str = ""
     pid: int = 0
     release: str = ""
@@ -365,9 +373,10 @@ class ClientCrashed(Event, frozen=True):
 
 
 class SessionClosed(Event, frozen=True):
-    """The session ended in order; `outcome` is one of complete, incomplete, interrupted, crashed, refused."""
+    """The session ended in order; `outcome` is complete, incomplete, interrupted, crashed or refused, `reason` who ended it."""
 
     outcome: str
+    reason: str = ""
     message: str = ""
 
 

@@ -256,15 +256,24 @@ class Journal(Protocol):
     def add_revision(self, revision: int, table: FileTable, changed: Sequence[int]) -> None:
         """Store the rows `changed` of a revised table durably, before the `IndexRevised` event that refers to them."""
 
-    def append(self, events: Sequence[Event], *, time_ms: int, sync: bool) -> None:
-        """Append the events as one batch: all of them survive or none.
+    def append(self, events: Sequence[Event], *, time_ms: int) -> None:
+        """Append the events as one batch, all of them or none, and return when they survive a power cut.
 
-        With `sync` it returns only when they survive a power cut. Raises `JournalWriteError`, after which nothing
-        more is accepted: never retry a failed sync.
+        Raises `JournalWriteError`, after which nothing more is accepted: a failed sync is never retried.
         """
+
+    def snapshot(self, delivery: Delivery) -> None:
+        """Record the state at the journal's end, so that opening it need not replay what is before."""
 
     def close(self, delivery: Delivery | None = None) -> None:
         """Make everything durable, write a snapshot of `delivery` if given, and let other processes in."""
+
+
+class IndexBuilder(Protocol):
+    """Turns what a caller calls an index into a checked file table."""
+
+    def __call__(self, file_index: object, source: Source) -> FileTable:
+        """The table of any data frame with a `path` column; raises `IndexProblemsError` with every problem found."""
 
 
 @attrs.define
@@ -281,6 +290,15 @@ class Ports:
     console: Console
     clock: Clock
     dump: StateDump
+    index: IndexBuilder
     limits: Limits = Limits()
     archive_name: str = ""
     """The archive's public name (its URL without secrets), as the journal records it."""
+    label: bytes | None = None
+    """The delivery's label as it shall stand in the control bucket, if the archive wants one."""
+    agent_id: str = ""
+    """The agent id of a new journal, unless the host names one; it should say who and where."""
+    host: str = ""
+    pid: int = 0
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    """What a later `resume` needs to wire the same ports again; never a secret."""

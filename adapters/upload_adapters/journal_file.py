@@ -1,0 +1,256 @@
+"""`DirectoryJournal`: the journal as a directory of segments, written by one process, read by any.
+
+What `append` returned from survives a power cut. A torn tail is cut off after a copy is kept; any other damage is
+refused and left untouched. The directory's layout is specified in `docs/journal-format.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from upload_adapters import snapshot_file
+from upload_adapters.durable import fsync_directory, write_all, write_durably
+from upload_adapters.journal_reader import JournalReader, segment_name, table_name
+from upload_core import events as ev
+from upload_core.delivery import Delivery
+from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
+from upload_core.files import FileTable
+from upload_core.journal import FORMAT_VERSION, Header, Position, encode_batch, encode_header, is_torn
+from upload_core.timestamps import parse_iso
+
+SEGMENT_BYTES: Final = 64 * 1024 * 1024
+"""Bounds what a copy of a torn segment costs; a delivery of a million files fills about eight."""
+
+
+Batch = tuple[Sequence[ev.Event], int]
+"""Events and the time (ms) they are recorded with."""
+
+
+class DirectoryJournal:
+    """A journal in a directory that only its owner can read (files 0600 in a directory 0700)."""
+
+    def __init__(self, path: str | os.PathLike[str], *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.path = Path(path)
+        self._segment_bytes = segment_bytes
+        self._lock: FileLock | None = None
+        self._fd = -1
+        self._position = Position(0, 0, 0, 0)
+        self._header: Header | None = None
+        self._failure: str | None = None
+        self._waiting: list[Batch] = []
+        self._issued = 0
+        self._synced = 0
+        self._queue_lock = threading.Lock()
+        self._disk_lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The directory."""
+        return str(self.path)
+
+    # --- beginning -------------------------------------------------------------------------------
+
+    def open(self) -> Delivery | None:
+        """The replayed delivery, after taking the journal for this process and mending a torn tail."""
+        if not self.path.is_dir():
+            return None
+        self._take()
+        try:
+            reader = JournalReader(self.path)
+            if not reader.exists():
+                return None
+            whole = reader.advance()
+            repaired = None if whole else self._cut_tail(reader)
+            delivery, self._header, self._position = reader.delivery, reader.header, reader.position
+            self._fd = os.open(self._segment(self._position.segment), os.O_WRONLY | os.O_APPEND)
+            os.fsync(self._fd)  # what we are about to believe may still be in the page cache of a killed process
+            if repaired is not None:
+                time_ms = parse_iso(self._position.time)
+                self.append([repaired], time_ms=time_ms)
+                delivery.apply(repaired, time_ms)
+            return delivery
+        except BaseException:
+            self._give_back()
+            raise
+
+    def create(self, created: ev.DeliveryCreated, table: FileTable, *, time_ms: int) -> Delivery:
+        """Write the file table, then the first segment under its final name: its presence makes the journal."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take()
+            write_durably(self.path / table_name(0), table.encode())
+            self._header = Header(
+                "upload-core",
+                FORMAT_VERSION,
+                created.dataset,
+                created.delivery_id,
+                created.transfer_type,
+                created.agent_id,
+                created.index_digest,
+                segment=1,
+                first_seq=1,
+                nonce=secrets.token_hex(8),
+                previous_crc="00000000",
+            )
+            delivery = Delivery.begin(created, table)
+            self._begin_segment(self._header, [([created], time_ms)])
+            fsync_directory(self.path.parent)
+        except OSError as error:
+            self._give_back()
+            raise JournalWriteError(f"cannot create the journal {self.path}: {error}") from error
+        delivery.apply(created, time_ms)
+        return delivery
+
+    def _take(self) -> None:
+        if self._lock is not None:
+            return
+        lock = FileLock(self.path / "journal.lock", timeout=0, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise JournalInUseError(
+                f"another process is working with the journal {self.path}; wait for it or stop it, then run again"
+            ) from None
+        self._lock = lock
+
+    def _segment(self, number: int) -> Path:
+        return self.path / segment_name(number)
+
+    def _begin_segment(self, header: Header, batches: Sequence[Batch]) -> None:
+        """A segment appears under its name only with its header and first batches whole and on disk."""
+        head, position = encode_header(header)
+        body, position = _encode(batches, position)
+        path = self._segment(header.segment)
+        write_durably(path, [head, body])
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._header, self._position = header, position
+
+    def _cut_tail(self, reader: JournalReader) -> ev.JournalRepaired:
+        """Keep a copy of the torn segment, then leave only its verified part under its name."""
+        end = reader.position
+        path = self._segment(end.segment)
+        data = path.read_bytes()
+        tail = data[end.offset :]
+        if not reader.at_last_segment() or not is_torn(tail, end.seq):
+            raise JournalDamagedError(
+                f"{path} is damaged after record {end.seq} (offset {end.offset}), and more than an unfinished last "
+                "batch is affected; nothing was changed. Restore the segment from a copy, or move the journal away "
+                "and deliver again: what is stored and valid is recognised and not sent again"
+            )
+        kept = _free_name(path.with_name(path.name + ".torn"))
+        write_durably(kept, [data])
+        write_durably(path, [data[: end.offset]])
+        return ev.JournalRepaired(end.segment, end.offset, len(tail), kept.name)
+
+    # --- appending -------------------------------------------------------------------------------
+
+    def append(self, events: Sequence[ev.Event], *, time_ms: int) -> None:
+        """Append one batch and return when it survives a power cut.
+
+        Callers from several threads share one sync: whoever gets the disk writes for all that wait.
+        """
+        with self._queue_lock:
+            self._waiting.append((events, time_ms))
+            self._issued = ticket = self._issued + 1
+        with self._disk_lock:
+            if self._synced >= ticket:
+                return
+            if self._failure is not None:
+                raise JournalWriteError(self._failure)
+            with self._queue_lock:
+                waiting, self._waiting, issued = self._waiting, [], self._issued
+            try:
+                self._write(waiting)
+            except OSError as error:
+                # a failed write or sync leaves the file in a state that nobody knows: nothing more may be promised
+                self._failure = (
+                    f"the journal {self.path} could not be written ({error}); make room or mend the disk, then resume"
+                )
+                raise JournalWriteError(self._failure) from error
+            self._synced = issued
+
+    def _write(self, batches: Sequence[Batch]) -> None:
+        end = self._position
+        if end.offset >= self._segment_bytes:
+            header = msgspec.structs.replace(
+                self._require_header(),
+                segment=end.segment + 1,
+                first_seq=end.seq + 1,
+                nonce=secrets.token_hex(8),
+                previous_crc=f"{end.crc:08x}",
+            )
+            self._begin_segment(header, batches)
+            return
+        data, position = _encode(batches, end)
+        write_all(self._fd, data)
+        _sync(self._fd)
+        self._position = position
+
+    def snapshot(self, delivery: Delivery) -> None:
+        """Write a snapshot of the state at the journal's end; reopening then reads only what comes after it."""
+        snapshot_file.write(self.path, delivery, self._position, self._require_header().nonce)
+
+    def add_revision(self, revision: int, table: FileTable, changed: Sequence[int]) -> None:
+        """Store the changed and added rows as a table of their own."""
+        try:
+            write_durably(self.path / table_name(revision), [table.encode_rows(changed)])
+        except OSError as error:
+            raise JournalWriteError(f"cannot store the revised index in {self.path}: {error}") from error
+
+    def _require_header(self) -> Header:
+        assert self._header is not None, "the journal is not open"
+        return self._header
+
+    # --- end -------------------------------------------------------------------------------------
+
+    def close(self, delivery: Delivery | None = None) -> None:
+        """Write a snapshot if `delivery` is given and all is well, then let other processes in."""
+        try:
+            if delivery is not None and self._fd >= 0 and self._failure is None:
+                self.snapshot(delivery)
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def _encode(batches: Sequence[Batch], position: Position) -> tuple[bytes, Position]:
+    parts = []
+    for events, time_ms in batches:
+        data, position = encode_batch(events, time_ms, position)
+        parts.append(data)
+    return b"".join(parts), position
+
+
+def _sync(fd: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(fd)  # macOS has no fdatasync
+
+
+def _free_name(path: Path) -> Path:
+    candidate, number = path, 1
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}{number}")
+    return candidate
+
+
+if TYPE_CHECKING:
+    from upload_core.ports import Journal
+
+    _port: Journal = DirectoryJournal("x")

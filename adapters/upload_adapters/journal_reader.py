@@ -1,0 +1,169 @@
+"""Reading a journal: all of it, up to a moment, or along with the process that writes it. Nothing here writes or locks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from upload_adapters import snapshot_file
+from upload_core import events as ev
+from upload_core.delivery import Delivery
+from upload_core.errors import IllegalEventError, JournalDamagedError
+from upload_core.files import FileTable
+from upload_core.journal import (
+    CHUNK_BYTES,
+    Header,
+    Position,
+    Record,
+    decode_header,
+    first_record,
+    read_records,
+    replay,
+)
+
+
+def segment_name(number: int) -> str:
+    """File name of a segment; the first is 1."""
+    return f"events-{number:06d}.ndjson"
+
+
+def table_name(revision: int) -> str:
+    """File name of a file table; 0 is the index as first delivered, each revision holds only its own rows."""
+    return f"files-{revision:04d}.ndjson"
+
+
+def _chunks(path: Path, offset: int = 0) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
+
+
+class JournalReader:
+    """A replayed journal that can be read on as it grows.
+
+    `delivery` is the state at `position`. A tail that is not whole is left alone: it may be being written.
+    """
+
+    delivery: Delivery
+    header: Header
+    position: Position
+
+    def __init__(self, path: str | os.PathLike[str], *, snapshots: bool = True) -> None:
+        self.path = Path(path)
+        self._snapshots = snapshots
+        self._started = False
+        self._revision = 0
+
+    def exists(self) -> bool:
+        """Whether anything was recorded there."""
+        return (self.path / segment_name(1)).exists()
+
+    def at_last_segment(self) -> bool:
+        """Whether no segment follows the one at `position`."""
+        return not (self.path / segment_name(self.position.segment + 1)).exists()
+
+    def advance(self) -> bool:
+        """Replay what is there beyond `position`; False if a damaged or unfinished tail follows.
+
+        Raises `JournalDamagedError`, `JournalVersionError`.
+        """
+        if not self._started:
+            self._begin()
+        segment = self.path / segment_name(self.position.segment)
+        whole = self._replay(segment)
+        while not self.at_last_segment():
+            # a tail that was being written a moment ago is whole by the time its segment has a successor
+            if not whole and not self._replay(segment):
+                raise JournalDamagedError(
+                    f"{segment} is damaged after record {self.position.seq} (offset {self.position.offset}) and is "
+                    "not the last segment; nothing was changed. Restore it from a copy"
+                )
+            segment = self.path / segment_name(self.position.segment + 1)
+            self.header, self.position = self._header_of(self.position.segment + 1, self.position)
+            whole = self._replay(segment)
+        try:
+            self.delivery.refresh_derived()
+        except IllegalEventError as error:
+            raise JournalDamagedError(f"the journal {self.path} contradicts itself: {error}") from error
+        self._load_revisions()
+        return whole
+
+    def records(self) -> Iterator[Record]:
+        """Every whole, verified record from the first."""
+        number = 1
+        while (path := self.path / segment_name(number)).exists():
+            _, start = self._header_of(number, None)
+            yield from read_records(_chunks(path, start.offset), start)
+            number += 1
+
+    # --- internals -------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if not self.exists():
+            raise JournalDamagedError(f"there is no journal at {self.path}: it has no {segment_name(1)}")
+        header, start = self._header_of(1, None)
+        record = first_record(_chunks(self.path / segment_name(1), start.offset), start)
+        if record is None or not isinstance(record.event, ev.DeliveryCreated):
+            raise JournalDamagedError(
+                f"the first record of {self.path} is unreadable; nothing was changed. Restore it from a copy, "
+                "or move the journal away and deliver again: what is stored and valid is not sent again"
+            )
+        table = self._load_table(record.event.index_digest)
+        self._started = True
+        if self._snapshots and self._from_snapshot(table):
+            return
+        self.delivery = Delivery.begin(record.event, table)
+        self.header, self.position = header, start
+
+    def _from_snapshot(self, table: FileTable) -> bool:
+        for path in snapshot_file.newest_first(self.path):
+            loaded = snapshot_file.load(path, table)
+            if loaded is None:
+                continue
+            delivery, position, nonce = loaded
+            segment = self.path / segment_name(position.segment)
+            if snapshot_file.size_of(segment) < position.offset:
+                continue  # the journal was cut before this snapshot's place: the state it holds is gone
+            header, _ = self._header_of(position.segment, None)
+            if header.nonce == nonce:
+                self.delivery, self.header, self.position = delivery, header, position
+                return True
+        return False
+
+    def _header_of(self, number: int, after: Position | None) -> tuple[Header, Position]:
+        with (self.path / segment_name(number)).open("rb") as file:
+            return decode_header(file.readline(CHUNK_BYTES), segment=number, after=after)
+
+    def _replay(self, segment: Path) -> bool:
+        self.position, whole = replay(_chunks(segment, self.position.offset), self.position, self.delivery)
+        return whole
+
+    def _load_table(self, digest: str) -> FileTable:
+        path, hashed = self.path / table_name(0), hashlib.sha256()
+
+        def seen(chunks: Iterable[bytes]) -> Iterator[bytes]:
+            for chunk in chunks:
+                hashed.update(chunk)
+                yield chunk
+
+        try:
+            table = FileTable.decode(seen(_chunks(path)))
+        except FileNotFoundError:
+            raise JournalDamagedError(f"{path} is missing; restore it from a copy") from None
+        if hashed.hexdigest() != digest:
+            raise JournalDamagedError(f"{path} is not the file table this journal was begun with; restore it")
+        return table
+
+    def _load_revisions(self) -> None:
+        """Bring the table up to the revision that the events speak of."""
+        facts, table = self.delivery.facts, self.delivery.table
+        if facts.index_revision == self._revision:
+            return
+        for revision in range(self._revision + 1, facts.index_revision + 1):
+            table = table.revised(_chunks(self.path / table_name(revision)))
+        if table.digest != facts.index_digest:
+            raise JournalDamagedError(f"the revised file table of {self.path} does not match its journal; restore it")
+        self.delivery.table, self._revision = table, facts.index_revision

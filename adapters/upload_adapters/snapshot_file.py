@@ -1,0 +1,82 @@
+"""Snapshots: the state at one place of the journal. They are derived; a wrong one is ignored and written anew."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from upload_adapters.durable import write_durably
+from upload_core.delivery import Delivery
+from upload_core.files import FileTable
+from upload_core.journal import FORMAT_VERSION, Position
+
+KEPT: Final = 2
+"""The newest may have been written just before the crash that also tore the journal behind it."""
+
+
+class _Head(msgspec.Struct):
+    version: int
+    nonce: str
+    segment: int
+    offset: int
+    seq: int
+    crc: int
+    time: str
+    state_bytes: int
+    state_crc: int
+
+
+def write(directory: Path, delivery: Delivery, position: Position, nonce: str) -> None:
+    """Write the snapshot of `delivery`, which stands at `position` of the segment with that nonce; drop old ones.
+
+    A snapshot that cannot be written is no failure: the journal holds everything.
+    """
+    state = delivery.canonical()
+    head = _Head(
+        FORMAT_VERSION,
+        nonce,
+        position.segment,
+        position.offset,
+        position.seq,
+        position.crc,
+        position.time,
+        len(state),
+        zlib.crc32(state),
+    )
+    with contextlib.suppress(OSError):
+        write_durably(directory / f"snapshot-{position.seq:012d}", [msgspec.json.encode(head), b"\n", state])
+        for old in sorted(directory.glob("snapshot-*"))[:-KEPT]:
+            old.unlink()
+
+
+def load(path: Path, table: FileTable) -> tuple[Delivery, Position, str] | None:
+    """The delivery, its position and the nonce of its segment; None if the snapshot cannot be trusted."""
+    try:
+        head_line, _, state = path.read_bytes().partition(b"\n")
+        head = msgspec.json.decode(head_line, type=_Head)
+        if (head.version, head.state_bytes, head.state_crc) != (FORMAT_VERSION, len(state), zlib.crc32(state)):
+            return None
+        delivery = Delivery.from_canonical(state, table)
+    except (OSError, ValueError, msgspec.MsgspecError):
+        return None
+    if delivery.facts.seq != head.seq:
+        return None
+    return delivery, Position(head.segment, head.offset, head.seq, head.crc, head.time), head.nonce
+
+
+def newest_first(directory: Path) -> list[Path]:
+    """The snapshots of a journal."""
+    return sorted(directory.glob("snapshot-*"), reverse=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, 0 if it is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,590 @@
+"""`UploadClient`: what a host program holds. It drives the engine, keeps its promises about errors, and decides nothing.
+
+Nothing here prints, exits, configures logging or reads a clock: all of that goes through the ports.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from upload_core import commands as cmd
+from upload_core import events as ev
+from upload_core.delivery import Delivery
+from upload_core.engine import Engine, Observer
+from upload_core.errors import (
+    ArchiveUnavailableError,
+    ConfigurationError,
+    IdentityError,
+    JournalError,
+    LockHeldError,
+    LockLostError,
+    NothingToDoError,
+    NotReadyError,
+    ValidatorStoppedError,
+)
+from upload_core.files import ClientFile, FileTable
+from upload_core.journal import Record
+from upload_core.lifecycle import ABANDONED, FAILED, INVALID
+from upload_core.outcomes import FailedFile, Summary, exit_code_of
+from upload_core.ports import Ports, TransferType
+from upload_core.wiring import WiringRequest, default_wiring
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
+
+    from upload_core.dataroot import Bucket
+
+    DataFrame = Any
+
+RELEASE = "0.1.0"
+MAX_RETRIES_LIMIT = 200
+"""Retries are counted in a byte for each file."""
+STEP_S = 0.25
+"""Longest wait of one turn: bounds how late a stop from another thread is noticed."""
+
+
+class UploadClient:
+    """Delivers the files of an index to an archive, and follows the archive's validator to a verdict on each."""
+
+    def __init__(
+        self,
+        *,
+        dataset: str,
+        delivery_id: str,
+        file_index: DataFrame,
+        transfer_type: TransferType,
+        source: str | Path | Bucket,
+        lambda_client_config: dict[str, Any] | None = None,
+        own_agent_id: str | None = None,
+        n_threads: int = 1,
+        debug: bool = False,
+        max_retries: int = 2,
+        to: str | None = None,
+        journal: str | PathLike[str] | None = None,
+        label: str | PathLike[str] | None = None,
+        check: Callable[..., Any] | str | None = None,
+        ports: Ports | None = None,
+    ) -> None:
+        """Check everything that can be checked without touching the archive; nothing is written yet.
+
+        `file_index` is a data frame with a column `path` and optionally `checksum` (base64 CRC32) and `size` (bytes).
+        `to` names the archive (`file:///DIR`), `journal` the journal's directory; hosts may pass `ports` instead.
+        Raises `IndexProblemsError` with all problems of the index, `ConfigurationError`.
+        """
+        _check_settings(dataset, delivery_id, transfer_type, n_threads, max_retries)
+        self._ports = ports or default_wiring().wire(
+            WiringRequest(dataset, delivery_id, transfer_type, source, to, journal, label, check)
+        )
+        self._prepare(n_threads, max_retries, own_agent_id, lambda_client_config, debug=debug)
+        table = self._ports.index(file_index, self._ports.source)
+        self._begin_with(dataset, delivery_id, transfer_type, table)
+
+    @classmethod
+    def resume(
+        cls,
+        journal: str | PathLike[str] | None = None,
+        *,
+        lambda_client_config: dict[str, Any] | None = None,
+        n_threads: int | None = None,
+        debug: bool = False,
+        max_retries: int | None = None,
+        check: Callable[..., Any] | str | None = None,
+        ports: Ports | None = None,
+    ) -> Self:
+        """A client that goes on from a journal; with `ports`, from theirs. What is None is as the last session had it.
+
+        Raises `JournalError` if there is no journal, `JournalInUseError`.
+        """
+        if ports is None:
+            if journal is None:
+                raise ConfigurationError("name the journal to resume, or pass ports that hold one")
+            ports = default_wiring().wire_journal(journal, {"check": check})
+        client = cls.__new__(cls)
+        client._ports = ports
+        delivery = ports.journal.open()
+        if delivery is None:
+            raise JournalError(f"there is nothing to resume at {ports.journal.name}: no delivery was begun there")
+        facts = delivery.facts
+        client._prepare(
+            n_threads or facts.n_threads,
+            facts.max_retries if max_retries is None else max_retries,
+            None,
+            lambda_client_config,
+            debug=debug,
+        )
+        client._table = None
+        client._created = delivery.created
+        client._delivery = delivery
+        client._opened = True
+        return client
+
+    def _prepare(
+        self,
+        n_threads: int,
+        max_retries: int,
+        own_agent_id: str | None,
+        lambda_client_config: dict[str, Any] | None,
+        *,
+        debug: bool,
+    ) -> None:
+        self.n_threads = n_threads
+        self.max_retries = max_retries
+        self.debug = debug
+        self.own_agent_id = own_agent_id or self._ports.agent_id
+        self.lambda_client_config = lambda_client_config
+        self._own_agent_id_given = own_agent_id is not None
+        self._engine: Engine | None = None
+        self._observers: list[Observer] = []
+        self._opened = False
+        self._quit = False
+        self._stop_reason: str | None = None
+        self._began_ms = 0
+        self._bytes_sent = 0
+
+    def _begin_with(self, dataset: str, delivery_id: str, transfer_type: str, table: FileTable) -> None:
+        """The delivery as the index alone tells it; connecting replaces it by the journal's, if there is one."""
+        self._table: FileTable | None = table
+        self._created = ev.DeliveryCreated(
+            dataset=dataset,
+            delivery_id=delivery_id,
+            transfer_type=transfer_type,
+            agent_id=self.own_agent_id,
+            source=self._ports.source.name,
+            archive=self._ports.archive_name,
+            index_digest=table.digest,
+            files=len(table),
+            settings=dict(self._ports.settings),
+        )
+        self._delivery = Delivery.begin(self._created, table)
+        self._delivery.facts.max_retries = self.max_retries
+
+    # --- what is the case ------------------------------------------------------------------------
+
+    @property
+    def delivery(self) -> Delivery:
+        """The state as it stands; read it, never change it."""
+        return self._delivery
+
+    @property
+    def state(self) -> str:
+        """The client's own state, a word of `lifecycle.CLIENT_STATES`."""
+        return self._delivery.client_state
+
+    @property
+    def done(self) -> bool:
+        """True once the client has finished or has entered, for whatever reason, a state it does not come back from."""
+        return self._quit or (self._engine is not None and self._engine.closed)
+
+    @property
+    def n_complete(self) -> int:
+        """How many files are judged, or given up after their last retry."""
+        return self._delivery.n_complete
+
+    @property
+    def next_file(self) -> ClientFile | None:
+        """The file that would be sent next, or None if no file waits."""
+        file = self._delivery.next_file()
+        return None if file is None else self._client_file(file)
+
+    @property
+    def transfer_complete(self) -> bool:
+        """True once no file is left to send, although verdicts may be awaited."""
+        return self._delivery.transfer_complete
+
+    @property
+    def validation_complete(self) -> bool:
+        """True once nothing is left to do for any file."""
+        return self._delivery.validation_complete
+
+    def files(self) -> Iterator[ClientFile]:
+        """Every file of the index, in index order."""
+        return map(self._client_file, range(len(self._delivery)))
+
+    def file(self, relpath: str) -> ClientFile:
+        """One file; raises `KeyError` if it is not indexed."""
+        file = self._delivery.find(relpath)
+        if file is None:
+            raise KeyError(relpath)
+        return self._client_file(file)
+
+    def _client_file(self, file: int) -> ClientFile:
+        delivery, relpath = self._delivery, self._delivery.table.path(file)
+        return ClientFile(
+            abspath=f"{self._ports.source.name.rstrip('/')}/{relpath}",
+            relpath=relpath,
+            state=delivery.state_of(file),
+            retries=delivery.retries[file],
+            max_retries=self.max_retries,
+            message=delivery.message_of(file),
+            checksum=delivery.table.checksum(file),
+        )
+
+    def summary(self) -> Summary:
+        """How the session ended (or stands), as one value."""
+        delivery, facts = self._delivery, self._delivery.facts
+        outcome, reason = facts.outcome, facts.reason
+        if not outcome:
+            outcome, reason = ("complete", "") if delivery.all_valid else ("interrupted", "user")
+        return Summary(
+            outcome=outcome,
+            exit_code=exit_code_of(outcome, reason),
+            counts={str(state): count for state, count in delivery.public_counts().items()},
+            files=len(delivery),
+            retries=facts.retries_total,
+            bytes=self._bytes_sent,
+            seconds=round((self._ports.clock.now_ms() - self._began_ms) / 1000, 3) if self._began_ms else 0.0,
+            journal=self._ports.journal.name,
+            failed=[
+                FailedFile(delivery.table.path(file), delivery.state_of(file), delivery.message_of(file))
+                for file in sorted(delivery.files_in(FAILED, ABANDONED, INVALID))
+            ],
+            reason=reason,
+            message=facts.message,
+        )
+
+    # --- driving it ------------------------------------------------------------------------------
+
+    def subscribe(self, callback: Observer) -> Callable[[], None]:
+        """Have `callback(record)` called after each event is journaled and applied; returns a function that ends it."""
+        self._observers.append(callback)
+
+        def unsubscribe() -> None:
+            with suppress(ValueError):
+                self._observers.remove(callback)
+
+        return unsubscribe
+
+    def connect(self) -> None:
+        """Open the journal and a session: sign in, take the lock, settle what earlier sessions left in doubt.
+
+        Raises `NothingToDoError` if every file is valid already, `LockHeldError`, `IdentityError`, `JournalError`,
+        `ArchiveUnavailableError`; after each of these the client is done.
+        """
+        if self._engine is not None or self._quit:
+            raise NotReadyError("this client was connected before; make a new one")
+        self._began_ms = self._ports.clock.now_ms()
+        self._open_journal()
+        engine = self._engine = Engine(self._delivery, self._ports, self._observers)
+        self._observers.insert(0, self._notice)
+        if self._stop_reason is not None:
+            engine.request_stop(self._stop_reason)
+        opening = cmd.OpenSession(
+            agent_id=self.own_agent_id,
+            n_threads=self.n_threads,
+            max_retries=self.max_retries,
+            source=self._ports.source.name,
+            host=self._ports.host,
+            pid=self._ports.pid,
+            release=RELEASE,
+        )
+        try:
+            engine.connect(opening)
+        except NothingToDoError:
+            self._finish()
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _open_journal(self) -> None:
+        ports, created = self._ports, self._created
+        if not self.own_agent_id and not self._opened:
+            raise ConfigurationError("these ports suggest no agent id; pass own_agent_id")
+        if not self._opened:
+            self._opened = True
+            delivery = ports.journal.open()
+            if delivery is None:
+                assert self._table is not None
+                delivery = ports.journal.create(created, self._table, time_ms=ports.clock.now_ms())
+            else:
+                self._check_same(delivery)
+            self._delivery = delivery
+        facts = self._delivery.facts
+        if not self._own_agent_id_given:
+            self.own_agent_id = facts.agent_id  # the lock object carries it: the same agent re-enters at once
+        facts.agent_id = self.own_agent_id
+        self._delivery.limits = ports.limits
+        if self._table is not None and self._table.digest != facts.index_digest:
+            self._revise(self._table)
+
+    def _check_same(self, delivery: Delivery) -> None:
+        old, new = delivery.created, self._created
+        for what in ("dataset", "delivery_id", "transfer_type", "archive"):
+            if getattr(old, what) != getattr(new, what):
+                self._ports.journal.close()
+                self._quit = True
+                raise ConfigurationError(
+                    f"the journal {self._ports.journal.name} belongs to another delivery: its {what} is "
+                    f"{getattr(old, what)!r}, not {getattr(new, what)!r}; name another journal"
+                )
+
+    def _revise(self, table: FileTable) -> None:
+        """Take over an index that changed since the journal was begun."""
+        delivery, journal = self._delivery, self._ports.journal
+        removed = delivery.table.diff(table).removed
+        if removed:
+            names = ", ".join(repr(delivery.table.path(file)) for file in removed[:3])
+            journal.close()
+            self._quit = True
+            raise ConfigurationError(
+                f"the index no longer lists {len(removed)} files that the journal {journal.name} has ({names}...); "
+                "put them back, or name another journal: what is stored and valid is recognised and not sent again"
+            )
+        old_length = len(delivery)
+        merged, changed = delivery.table.merged(table)
+        if not changed:
+            return
+        revision = delivery.facts.index_revision + 1
+        journal.add_revision(revision, merged, changed)
+        events: list[ev.Event] = [ev.IndexRevised(revision, merged.digest, len(merged))]
+        # what was under way is settled first: only then may its row change
+        events += [ev.TransferInterrupted(file) for file in changed if delivery.state_of(file) in _UNDER_WAY]
+        events += [ev.FileRevised(file) for file in changed if file < old_length]
+        time_ms = self._ports.clock.now_ms()
+        journal.append(events, time_ms=time_ms)
+        delivery.table = merged
+        for event in events:
+            delivery.apply(event, time_ms)
+
+    def run(self) -> Summary:
+        """Deliver to the end, whatever the end is, and say how it ended; a second call only says it again.
+
+        Raises what `connect` raises, except that a delivery with nothing to do is simply complete.
+        """
+        if self.done:
+            return self.summary()
+        try:
+            if self._engine is None:
+                self.connect()
+            self.write_index()
+            self.initiate_transfer()
+            while not self.done:
+                self._step(STEP_S, queue=True)
+        except NothingToDoError:
+            pass
+        except KeyboardInterrupt:
+            self._close("interrupted", "user", "interrupted by the user")
+            raise
+        finally:
+            self.quit()
+        return self.summary()
+
+    def stop(self, reason: str = "the host asked for it") -> None:
+        """Ask for an end in order; may be called from any thread. The thread that drives the client ends it."""
+        self._stop_reason = reason
+        if self._engine is not None:
+            self._engine.request_stop(reason)
+
+    def acquire_lock(self, *, refresh: bool = False) -> bool:
+        """True once the delivery's lock is ours; with `refresh` the lock object is written even if it was already.
+
+        Raises `LockHeldError` or `LockLostError` if it is somebody else's, `NotReadyError` before `connect`.
+        """
+        engine = self._require_engine()
+        if not engine.lock.held:
+            engine.acquire_lock()
+        elif refresh:
+            engine.renew_lock()
+        return True
+
+    def release_lock(self) -> None:
+        """Give the lock up; meant for `quit`, since a client at work must hold it."""
+        engine = self._require_engine()
+        if engine.lock.release():
+            engine.record([ev.LockReleased()])
+
+    def cognito_authenticate(self) -> None:
+        """Get credentials from the identity; raises `IdentityError`."""
+        principal = self._ports.identity.sign_in()
+        if self._engine is not None and not self._engine.closed:
+            self._engine.record([ev.SignedIn(principal)])
+
+    def write_index(self) -> None:
+        """Put label and index for the validation run to come; nothing is written when a run at work is gone on with."""
+        engine = self._require_engine()
+        if self.state == "connected":
+            self._guarded(lambda: engine.write_index(self._ports.label))
+
+    def initiate_transfer(self) -> None:
+        """Have the archive start a validation run, unless one is at work already."""
+        engine = self._require_engine()
+        if self.state == "connected":
+            self._guarded(lambda: engine.start_pipeline(self.lambda_client_config))
+
+    def transfer_next_file(self) -> None | ClientFile:
+        """Put the next file in line and return it; None, with a warning, if no file waits.
+
+        Raises `NotReadyError` if the client is not connected or has crashed.
+        """
+        engine = self._engine
+        if engine is None or engine.closed or self.state not in ("connected", "starting", "running"):
+            message = f"no file can be transferred while the client is {self.state}"
+            self.cmessage(message, "error")
+            raise NotReadyError(message)
+        file = self._delivery.next_file()
+        if file is None:
+            self.cmessage("no file is left to transfer", "warning")
+            return None
+
+        def queue() -> None:
+            engine.take(cmd.QueueNext(1))
+            engine.start_pending()
+
+        self._guarded(queue)
+        return self._client_file(file)
+
+    def update(self) -> bool:
+        """Take in outcomes and verdicts and do what is due; True if the client should stop.
+
+        Does nothing, with a warning, if the client is not at work.
+        """
+        if self._engine is None or self.done:
+            self.cmessage(f"nothing to update: the client is {self.state}", "warning")
+            return self.done
+        self._step(0.0, queue=False)
+        return self.done
+
+    def _step(self, timeout_s: float, *, queue: bool) -> None:
+        engine = self._require_engine()
+        self._guarded(lambda: engine.step(timeout_s, queue=queue))
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Run a part of the session; what ends the session ends it in order and is raised only if it is a fault."""
+        try:
+            act()
+        except (LockLostError, IdentityError, ArchiveUnavailableError) as error:
+            self._fail(error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.crash(error)
+            raise
+        if self._engine is not None and self._engine.closed:
+            self._finish()
+
+    def _fail(self, error: BaseException) -> None:
+        """End the session as `_ENDINGS` says for this error."""
+        for kind, (outcome, reason) in _ENDINGS.items():
+            if isinstance(error, kind):
+                self._close(outcome, reason, str(error))
+                return
+        self.crash(error)
+
+    # --- ending it -------------------------------------------------------------------------------
+
+    def crash(self, exception: BaseException) -> None:
+        """Record that the client cannot go on and why, give everything back, and be done."""
+        self.cmessage(f"the client crashed: {self.excformat(exception)}", "error")
+        engine = self._engine
+        if engine is not None and not engine.closed and not isinstance(exception, JournalError):
+            with suppress(JournalError):
+                engine.record([ev.ClientCrashed(type(exception).__name__, str(exception))])
+        self._close("crashed", "error", f"{type(exception).__name__}: {exception}")
+
+    def quit(self, _exception: BaseException | None = None) -> None:
+        """End the session in order if it is not ended yet, and give everything back; calling it again does nothing."""
+        if _exception is not None and not self.done:
+            self._fail(_exception)
+        self._close("interrupted", "user", "the host ended the session")
+
+    def _close(self, outcome: str, reason: str, message: str) -> None:
+        engine = self._engine
+        if engine is not None and not engine.closed:
+            if self._delivery.validation_complete and outcome == "interrupted":
+                outcome, reason = ("complete" if self._delivery.all_valid else "incomplete"), ""
+            try:
+                engine.close(outcome, reason, message)
+            except JournalError:
+                engine.abandon()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._quit:
+            return
+        self._quit = True
+        self._ports.journal.close(self._delivery if self._engine is not None else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.quit(exception)
+
+    # --- telling people --------------------------------------------------------------------------
+
+    def cmessage(self, text: str, mtype: Literal["warning", "error", "info", "complete", "success"]) -> None:
+        """Show a message in the colour of its category."""
+        self._ports.console.message(text, mtype)
+
+    def cprint(self, renderable: str, *, padded: bool = True) -> None:
+        """Show text, or anything the console can render."""
+        self._ports.console.print(renderable, padded=padded)
+
+    def excformat(self, exc: BaseException) -> str:
+        """The exception as a line for people; with `debug`, its whole traceback."""
+        if self.debug:
+            return "".join(traceback.format_exception(exc)).rstrip()
+        return "".join(traceback.format_exception_only(exc)).strip()
+
+    def dump_state(self) -> None:
+        """Write every file's state as a CSV to the working directory; a place that cannot be written is a warning."""
+        created = self._created
+        name = f"{created.dataset}-{created.delivery_id}-{created.transfer_type}-state"
+        header = ("relpath", "state", "retries", "size", "checksum", "message")
+        table = self._delivery.table
+        rows = (
+            (file.relpath, file.state, str(file.retries), str(table.size(number)), file.checksum or "", file.message or "")
+            for number, file in enumerate(self.files())
+        )
+        try:
+            place = self._ports.dump.write(name, header, rows)
+        except OSError as error:
+            self.cmessage(f"the state could not be written: {error}", "warning")
+        else:
+            self.cmessage(f"state written to {place}", "info")
+
+    def _notice(self, record: Record) -> None:
+        event = record.event
+        if isinstance(event, ev.TransferCompleted):
+            self._bytes_sent += event.size
+        if self.debug:
+            self.cmessage(f"{record.time} {record.seq} {event}", "info")
+
+    def _require_engine(self) -> Engine:
+        if self._engine is None or self._engine.closed:
+            raise NotReadyError(f"connect first: the client is {self.state}")
+        return self._engine
+
+
+_UNDER_WAY = frozenset({"pending", "transferring"})
+
+_ENDINGS: Mapping[type[BaseException], tuple[str, str]] = {
+    LockHeldError: ("refused", "lock"),
+    LockLostError: ("interrupted", "lock"),
+    IdentityError: ("interrupted", "identity"),
+    ValidatorStoppedError: ("interrupted", "validator"),
+    ArchiveUnavailableError: ("interrupted", "outage"),
+    KeyboardInterrupt: ("interrupted", "user"),
+}
+"""Error -> how it ends a session; anything else is a crash."""
+
+
+def _check_settings(dataset: str, delivery_id: str, transfer_type: str, n_threads: int, max_retries: int) -> None:
+    for name, value in (("dataset", dataset), ("delivery_id", delivery_id)):
+        if not value or not all(c.isalnum() or c in "-_." for c in value) or value.startswith((".", "-")):
+            raise ConfigurationError(f"{name} {value!r} must consist of letters, digits, '-', '_' and '.'")
+    if transfer_type not in ("staging", "sample"):
+        raise ConfigurationError(f"transfer_type {transfer_type!r} must be 'staging' or 'sample'")
+    if n_threads < 1:
+        raise ConfigurationError(f"n_threads is {n_threads}; it must be at least 1")
+    if not 0 <= max_retries <= MAX_RETRIES_LIMIT:
+        raise ConfigurationError(f"max_retries is {max_retries}; it must be between 0 and {MAX_RETRIES_LIMIT}")
+
+

@@ -1,0 +1,158 @@
+"""What a delivery knows besides its files: sessions, lock, validation run, log positions.
+
+Each kind of event that changes a fact has one small function, found in `FACT_CHANGES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from upload_core import events as ev
+
+
+class Facts(msgspec.Struct):
+    """Everything a delivery knows that is not a column; part of the canonical state, so only `apply` writes it."""
+
+    seq: int = 0
+    index_digest: str = ""
+    index_revision: int = 0
+    session: int = 0
+    agent_id: str = ""
+    n_threads: int = 1
+    max_retries: int = 0
+    source: str = ""
+    outcome: str = ""
+    """How the last session was closed; empty while one is open (or was never closed)."""
+    reason: str = ""
+    message: str = ""
+    retries_total: int = 0
+    stop_requested: str = ""
+    run: int = 0
+    run_key: str = ""
+    run_open: bool = False
+    run_started: bool = False
+    run_confirmed: bool = False
+    """The validator has shown, by a verdict, that it reads our log from before the rows we append."""
+    run_log_start: int = 0
+    run_requested_ms: int = 0
+    stop_reported: bool = False
+    client_log_size: int = 0
+    validator_log_offset: int = 0
+    validator_message: str = ""
+    heard_ms: int = 0
+    appended_ms: int = 0
+    lock_etag: str = ""
+    lock_ms: int = 0
+    outage_ms: int = 0
+
+
+def _index_revised(f: Facts, e: ev.IndexRevised, _: int) -> None:
+    f.index_revision, f.index_digest = e.revision, e.index_digest
+
+
+def _session_opened(f: Facts, e: ev.SessionOpened, _: int) -> None:
+    f.session, f.agent_id, f.n_threads, f.max_retries = e.session, e.agent_id, e.n_threads, e.max_retries
+    f.outcome = f.reason = f.message = f.stop_requested = ""
+    f.source = e.source or f.source
+    f.lock_etag, f.lock_ms, f.outage_ms = "", 0, 0
+
+
+def _session_closed(f: Facts, e: ev.SessionClosed, _: int) -> None:
+    f.outcome, f.reason, f.message = e.outcome, e.reason, e.message
+
+
+def _lock_taken(f: Facts, e: ev.LockAcquired | ev.LockRenewed, time_ms: int) -> None:
+    f.lock_etag, f.lock_ms = e.etag, time_ms
+
+
+def _lock_gone(f: Facts, e: ev.Event, _: int) -> None:
+    f.lock_etag, f.lock_ms = "", 0
+
+
+def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
+    if e.key != f.run_key:
+        f.run += 1
+        f.run_key, f.run_log_start = e.key, e.client_log_size
+        f.run_started = f.run_confirmed = False
+    f.run_open, f.stop_reported, f.run_requested_ms = True, False, time_ms
+    f.validator_message = ""
+
+
+def _run_alive(f: Facts, e: ev.Event, time_ms: int) -> None:
+    f.heard_ms = time_ms
+    if f.run_open and isinstance(e, ev.ValidatorStarted | ev.PipelineAttached):
+        f.run_started = True
+
+
+def _run_confirmed(f: Facts, e: ev.RunConfirmed, time_ms: int) -> None:
+    f.run_confirmed = True
+
+
+def _run_said(f: Facts, e: ev.ValidatorShutDown | ev.ValidatorStartFailed | ev.PipelineRefused, time_ms: int) -> None:
+    f.heard_ms = time_ms
+    if not f.validator_message:  # the first words hold the real reason, later ones repeat it
+        f.validator_message = e.message
+    if isinstance(e, ev.PipelineRefused):
+        f.run_open = False
+
+
+def _run_over(f: Facts, e: ev.Event, time_ms: int) -> None:
+    f.run_open = False
+    if isinstance(e, ev.ValidatorLost) and not f.validator_message:
+        f.validator_message = e.message
+
+
+def _log_read(f: Facts, e: ev.ValidatorLogRead, time_ms: int) -> None:
+    f.validator_log_offset, f.heard_ms = e.offset, time_ms
+
+
+def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
+    f.validator_log_offset = 0
+
+
+def _appended(f: Facts, e: ev.ClientLogAppended, time_ms: int) -> None:
+    f.client_log_size, f.appended_ms = e.size, time_ms
+
+
+def _stop_reported(f: Facts, e: ev.StopReported, _: int) -> None:
+    f.stop_reported = True
+
+
+def _stop_requested(f: Facts, e: ev.StopRequested, _: int) -> None:
+    f.stop_requested = e.reason
+
+
+def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
+    f.outage_ms = time_ms if isinstance(e, ev.OutageBegan) else 0
+
+
+FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
+    ev.IndexRevised: _index_revised,
+    ev.SessionOpened: _session_opened,
+    ev.SessionClosed: _session_closed,
+    ev.LockAcquired: _lock_taken,
+    ev.LockRenewed: _lock_taken,
+    ev.LockLost: _lock_gone,
+    ev.LockReleased: _lock_gone,
+    ev.PipelineRequested: _run_requested,
+    ev.PipelineAttached: _run_alive,
+    ev.PipelineRefused: _run_said,
+    ev.ValidatorStarted: _run_alive,
+    ev.ValidatorKeptAlive: _run_alive,
+    ev.RunConfirmed: _run_confirmed,
+    ev.ValidatorStartFailed: _run_said,
+    ev.ValidatorShutDown: _run_said,
+    ev.ValidatorStopped: _run_over,
+    ev.ValidatorLost: _run_over,
+    ev.ValidatorLogRead: _log_read,
+    ev.ValidatorLogRestarted: _log_restarted,
+    ev.ClientLogAppended: _appended,
+    ev.StopReported: _stop_reported,
+    ev.StopRequested: _stop_requested,
+    ev.OutageBegan: _outage,
+    ev.OutageEnded: _outage,
+}
+"""Event -> what it changes among the facts; events that are not here move the client's lifecycle at most."""

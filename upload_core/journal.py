@@ -1,0 +1,305 @@
+"""The journal's records: how events become bytes, how bytes are verified, and how they are replayed.
+
+A segment is lines of JSON: a header, then one line per event. The last line of each batch ends in the CRC-32 of every
+byte of the segment before that field, so a batch is whole or it is nothing. `docs/journal-format.md` is the
+specification; this module is its codec and touches no file.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, Literal
+
+import attrs
+import msgspec
+
+from upload_core import events as ev
+from upload_core.delivery import PLAIN_TABLE, Delivery
+from upload_core.errors import IllegalEventError, JournalDamagedError, JournalVersionError
+from upload_core.timestamps import iso, parse_iso
+
+FORMAT_VERSION: Final = 1
+CHUNK_BYTES: Final = 256 * 1024
+"""Decoding much more at once only moves memory; much less pays the call overhead again and again."""
+
+_CRC_FIELD: Final = b',"crc":"'
+"""Cannot occur inside a JSON string, where each quote is escaped."""
+_SUFFIX_BYTES: Final = len(b',"crc":"01234567"}\n')
+_RECORD_START: Final = b'{"seq":'
+_COMMIT: Final = re.compile(rb'"seq":(\d+),[^\n]*,"batch":(\d+),"crc":"')
+
+_encoder = msgspec.json.Encoder()
+
+
+class Header(msgspec.Struct, frozen=True):
+    """First line of a segment; it ties the segment to its delivery and to the segment before it."""
+
+    journal: Literal["upload-core"]
+    version: int
+    dataset: str
+    delivery_id: str
+    transfer_type: str
+    agent_id: str
+    index_digest: str
+    segment: int
+    first_seq: int
+    nonce: str
+    previous_crc: str
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An event as it was recorded."""
+
+    seq: int
+    time: str
+    event: ev.Event
+
+    @property
+    def time_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return parse_iso(self.time)
+
+
+@attrs.frozen
+class Position:
+    """A place between two batches: everything before it is verified."""
+
+    segment: int
+    offset: int
+    seq: int
+    """Number of the last record before it."""
+    crc: int
+    """CRC-32 of every byte of the segment before it."""
+    time: str = ""
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def _seal(body: bytes, crc: int) -> tuple[bytes, int]:
+    """`body` (a last line without its closing brace) with the CRC field, and the CRC of all of it."""
+    crc = zlib.crc32(body, crc)
+    suffix = b',"crc":"%08x"}\n' % crc
+    return body + suffix, zlib.crc32(suffix, crc)
+
+
+def encode_header(header: Header) -> tuple[bytes, Position]:
+    """The first line of a segment and the position after it."""
+    line, crc = _seal(_encoder.encode(header)[:-1], 0)
+    return line, Position(header.segment, len(line), header.first_seq - 1, crc)
+
+
+def encode_batch(events: Sequence[ev.Event], time_ms: int, position: Position) -> tuple[bytes, Position]:
+    """The lines of a batch (at least one event) that follows `position`, and the position after it."""
+    time = iso(time_ms)
+    stamp = b',"time":"%b",' % time.encode()
+    seq, encode, lines = position.seq, _encoder.encode, []
+    for event in events:
+        seq += 1
+        lines.append(b'{"seq":%d%b%b' % (seq, stamp, encode(event)[1:]))
+    lines[-1] = lines[-1][:-1] + b',"batch":%d' % len(lines)
+    data, crc = _seal(b"\n".join(lines), position.crc)
+    return data, Position(position.segment, position.offset + len(data), seq, crc, time)
+
+
+# --- reading: verified pieces --------------------------------------------------------------------
+
+
+class _Tail(Exception):
+    """Internal: the bytes from `position` on are not whole, verified batches."""
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+
+
+def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple[Header, Position]:
+    """The header and the position after it; `after` is the end of the segment before.
+
+    Raises `JournalVersionError` for a newer format and `JournalDamagedError` for anything that is not that header.
+    """
+    where = f"segment {segment}, offset 0"
+    try:
+        version = msgspec.json.decode(line, type=_VersionOnly).version
+    except msgspec.MsgspecError as error:
+        raise JournalDamagedError(f"the header of {where} cannot be read ({error}); restore it from a copy") from error
+    if version > FORMAT_VERSION:
+        raise JournalVersionError(
+            f"the journal has format {version}, this release reads up to {FORMAT_VERSION}: upgrade upload-core"
+        )
+    body, found, rest = line[: -_SUFFIX_BYTES], line[-_SUFFIX_BYTES:], line[-1:]
+    sealed, crc = _seal(body, 0)
+    if rest != b"\n" or sealed[-_SUFFIX_BYTES:] != found:
+        raise JournalDamagedError(f"the header of {where} fails its CRC; restore the segment from a copy")
+    header = msgspec.json.decode(line, type=Header)
+    if header.segment != segment or (
+        after is not None and (header.first_seq != after.seq + 1 or header.previous_crc != f"{after.crc:08x}")
+    ):
+        raise JournalDamagedError(
+            f"segment {segment} does not continue the one before it; a segment is missing or from another journal"
+        )
+    return header, Position(segment, len(line), header.first_seq - 1, crc, after.time if after else "")
+
+
+class _VersionOnly(msgspec.Struct):
+    journal: Literal["upload-core"]
+    version: int
+
+
+def _pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position]]:
+    """Verified runs of whole batches with the position before each; raises `_Tail` where they end early."""
+    position, buffer = start, b""
+    for chunk in chunks:
+        buffer = buffer + chunk if buffer else chunk
+        mark = buffer.rfind(_CRC_FIELD)
+        end = buffer.find(b"\n", mark) + 1 if mark >= 0 else 0
+        if end <= 0:
+            continue
+        piece, buffer = buffer[:end], buffer[end:]
+        for part in _verified(piece, position):
+            yield part, position
+            crc = zlib.crc32(part, position.crc)
+            position = attrs.evolve(position, offset=position.offset + len(part), crc=crc, seq=_last_seq(part))
+    if buffer:
+        raise _Tail(position)
+
+
+def _verified(piece: bytes, position: Position) -> Iterator[bytes]:
+    """`piece` whole if its last CRC holds (it covers all before it), else its good batches and then `_Tail`."""
+    if _holds(piece, position.crc):
+        yield piece
+        return
+    good, start, crc = 0, 0, position.crc
+    while (mark := piece.find(_CRC_FIELD, start)) >= 0:
+        end = piece.find(b"\n", mark) + 1
+        if end <= 0 or not _holds(piece[good:end], crc):
+            break
+        crc = zlib.crc32(piece[good:end], crc)
+        good = start = end
+    if good:
+        yield piece[:good]
+        position = attrs.evolve(position, offset=position.offset + good, crc=crc, seq=_last_seq(piece[:good]))
+    raise _Tail(position)
+
+
+def _holds(data: bytes, crc: int) -> bool:
+    body = len(data) - _SUFFIX_BYTES
+    return body > 0 and data[body:] == b',"crc":"%08x"}\n' % zlib.crc32(memoryview(data)[:body], crc)
+
+
+def _last_seq(part: bytes) -> int:
+    start = part.rfind(_RECORD_START) + len(_RECORD_START)
+    return int(part[start : part.index(b",", start)])
+
+
+def is_torn(tail: bytes, last_seq: int) -> bool:
+    """Whether damaged bytes after record `last_seq` at the end of a journal are at most one unfinished batch.
+
+    At most one batch can lack its sync, so more than one in the damage means that acknowledged records are damaged.
+    """
+    marks = tail.count(_CRC_FIELD)
+    if marks != 1:
+        return marks == 0
+    commit = _COMMIT.search(tail)
+    if commit is None:
+        return False
+    seq, size = int(commit[1]), int(commit[2])
+    return tail.count(_RECORD_START) <= size and seq - size == last_seq
+
+
+# --- reading: events -----------------------------------------------------------------------------
+
+
+class _Narrow(msgspec.Struct, gc=False):
+    """All that most records say to a replay."""
+
+    kind: Literal[tuple(ev.KINDS)]  # type: ignore[valid-type]  # a literal of all kinds decodes to the same few strings
+    file: int = -1
+
+
+class _Stamp(msgspec.Struct, gc=False):
+    seq: int
+    time: str
+
+
+_narrow = msgspec.json.Decoder(_Narrow)
+_stamp = msgspec.json.Decoder(_Stamp)
+_event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(functools.reduce(operator.or_, ev.EVENTS))
+_PLAIN_BY_NAME: Final = {kind.__name__: row for kind, row in PLAIN_TABLE.items()}
+
+
+def decode_record(line: bytes) -> Record:
+    """The record of one line; raises `JournalDamagedError` if it is none."""
+    try:
+        stamp = _stamp.decode(line)
+        return Record(stamp.seq, stamp.time, _event.decode(line))
+    except msgspec.MsgspecError as error:
+        raise JournalDamagedError(f"not a journal record: {error}") from error
+
+
+def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
+    """Every record of a segment after `start`, verified; ends quietly before a tail that is not whole."""
+    try:
+        for piece, _ in _pieces(chunks, start):
+            for line in piece.split(b"\n")[:-1]:
+                yield decode_record(line)
+    except _Tail:
+        return
+
+
+def first_record(chunks: Iterable[bytes], start: Position) -> Record | None:
+    """The first record after `start`, or None if there is no whole batch."""
+    return next(read_records(chunks, start), None)
+
+
+def replay(chunks: Iterable[bytes], start: Position, delivery: Delivery) -> tuple[Position, bool]:
+    """Apply every whole, verified batch of a segment after `start`; returns where they end, and if that is the end.
+
+    False means that a tail follows which is damaged or being written. The caller refreshes derived state.
+    Raises `JournalDamagedError` if a verified record makes no sense.
+    """
+    position = start
+    try:
+        for piece, before in _pieces(chunks, start):
+            _apply_piece(piece, before, delivery)
+            position = _after(piece, before)
+    except _Tail:
+        return position, False
+    return position, True
+
+
+def _after(piece: bytes, before: Position) -> Position:
+    last = _stamp.decode(piece[piece.rfind(_RECORD_START) :])
+    return Position(
+        before.segment, before.offset + len(piece), last.seq, zlib.crc32(piece, before.crc), last.time
+    )
+
+
+def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
+    """The fast path of replay: plain events by table, everything else in full."""
+    states, plain, lines = delivery.states, _PLAIN_BY_NAME, None
+    try:
+        records = _narrow.decode_lines(piece)
+    except msgspec.MsgspecError as error:
+        raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
+    facts, base = delivery.facts, delivery.facts.seq
+    for number, record in enumerate(records):
+        file = record.file
+        try:
+            states[file] = plain[record.kind][states[file]]
+        except KeyError:
+            lines = lines or piece.split(b"\n")
+            entry = decode_record(lines[number])
+            facts.seq = base + number
+            try:
+                delivery.apply(entry.event, entry.time_ms)
+            except IllegalEventError as error:
+                raise JournalDamagedError(f"record {entry.seq} cannot follow what is before it: {error}") from error
+        except IndexError:
+            raise JournalDamagedError(
+                f"record {before.seq + number + 1} names file {file} in a way that nothing before it allows"
+            ) from None
+    facts.seq = base + len(records)

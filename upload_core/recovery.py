@@ -1,0 +1,121 @@
+"""What to do about the past: two tables, each with exactly one row for every combination.
+
+`FILE_CASES`: what the journal says of a file x what the archive holds x an earlier verdict -> event.
+`RUN_CASES`: what the journal says of the validation run x whether a validator is at work -> next step.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+from upload_core import events as ev
+from upload_core.effects import ArchiveHolds
+from upload_core.lifecycle import FILE_STATES, UNRESOLVED
+
+
+class Verdict(Enum):
+    """The last word of an earlier validation run on a file."""
+
+    NONE = "none"
+    OK = "ok"
+    NOT_OK = "not ok"
+
+
+ALL_STATES: Final = frozenset(state.name for state in FILE_STATES)
+OPEN_STATE: Final = frozenset({FILE_STATES[UNRESOLVED].name})
+
+
+class FileCase(NamedTuple):
+    """One row: `event` None leaves the file as it is."""
+
+    label: str
+    states: frozenset[str]
+    holds: frozenset[ArchiveHolds]
+    verdicts: frozenset[Verdict]
+    event: type[ev.FileEvent] | None
+    why: str
+
+
+_H, _V = ArchiveHolds, Verdict
+FILE_CASES: Final = (
+    FileCase("settled", ALL_STATES - OPEN_STATE, frozenset(_H), frozenset(_V), None, "the journal knows better"),
+    FileCase("no answer", OPEN_STATE, frozenset({_H.UNKNOWN}), frozenset(_V), None, "it is asked again"),
+    FileCase(
+        "accepted",
+        OPEN_STATE,
+        frozenset({_H.EQUAL}),
+        frozenset({_V.OK}),
+        ev.FileFoundValid,
+        "what the validator accepted is what is stored: never sent again",
+    ),
+    FileCase(
+        "stored",
+        OPEN_STATE,
+        frozenset({_H.EQUAL}),
+        frozenset({_V.NONE, _V.NOT_OK}),
+        ev.FileFoundStored,
+        "the bytes are there: announced without being sent",
+    ),
+    FileCase(
+        "not stored",
+        OPEN_STATE,
+        frozenset({_H.NOTHING, _H.DIFFERENT}),
+        frozenset(_V),
+        ev.FileFoundMissing,
+        "the archive does not hold the file as indexed: it is sent",
+    ),
+)
+
+
+def file_case(state: str, holds: ArchiveHolds, verdict: Verdict) -> FileCase:
+    """The one row that matches; raises `AssertionError` if the table were not total and unambiguous."""
+    found = [c for c in FILE_CASES if state in c.states and holds in c.holds and verdict in c.verdicts]
+    assert len(found) == 1, f"{len(found)} rows of FILE_CASES match {state}, {holds}, {verdict}"
+    return found[0]
+
+
+class Run(Enum):
+    """What the journal says of the latest validation run."""
+
+    NONE = "never asked for"
+    REQUESTED = "asked for, not known to have started"
+    STARTED = "started"
+    OVER = "over"
+
+
+class RunStep(Enum):
+    """How a session gets its validation run."""
+
+    START = "start a new run"
+    START_AGAIN = "ask for the same run again, under the same key"
+    ATTACH = "go on in the run at work"
+    END_ORPHAN = "end the run that nobody drives, then start a new one"
+
+
+class RunCase(NamedTuple):
+    """One row of the attach decision."""
+
+    run: Run
+    validator_at_work: bool
+    step: RunStep
+    why: str
+
+
+RUN_CASES: Final = (
+    RunCase(Run.NONE, False, RunStep.START, "the ordinary beginning"),
+    RunCase(Run.NONE, True, RunStep.END_ORPHAN, "it was told of files by a journal that is gone"),
+    RunCase(Run.REQUESTED, False, RunStep.START_AGAIN, "the request or its answer was lost"),
+    RunCase(Run.REQUESTED, True, RunStep.ATTACH, "the request took effect, only its answer was lost"),
+    RunCase(Run.STARTED, False, RunStep.START, "the validator ended with the process that drove it, or died"),
+    RunCase(Run.STARTED, True, RunStep.ATTACH, "what it was told is in our log: nothing is told twice"),
+    RunCase(Run.OVER, False, RunStep.START, "the last run ended in order"),
+    RunCase(Run.OVER, True, RunStep.END_ORPHAN, "it outlived the run that the journal knows"),
+)
+
+
+def run_step(run: Run, *, validator_at_work: bool) -> RunStep:
+    """The one row that matches; raises `AssertionError` if the table were not total and unambiguous."""
+    found = [c for c in RUN_CASES if c.run is run and c.validator_at_work == validator_at_work]
+    assert len(found) == 1, f"{len(found)} rows of RUN_CASES match {run}, {validator_at_work}"
+    return found[0].step

@@ -1,0 +1,34 @@
+"""When a failed file may go again, and which faults spend its retries."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from upload_core import events as ev
+from upload_core.effects import Fault
+
+FIRST_DELAY_MS: Final = 500
+LONGEST_DELAY_MS: Final = 30_000
+"""A fault of the file itself (being rewritten, a share that blinks) passes in seconds or not at all."""
+
+
+class FaultRule(NamedTuple):
+    """What a fault means: the event it becomes, and the event once `patience` retries were spent on the file."""
+
+    event: type[ev.TransferFailed] | type[ev.TransferAbandoned] | type[ev.TransferInterrupted]
+    patience: int | None
+    outage: bool
+
+
+FAULT_RULES: Final[dict[Fault, FaultRule]] = {
+    Fault.FILE: FaultRule(ev.TransferFailed, None, outage=False),
+    Fault.FILE_FOR_GOOD: FaultRule(ev.TransferAbandoned, None, outage=False),
+    Fault.CHECKSUM: FaultRule(ev.TransferFailed, 1, outage=False),
+    Fault.WORLD: FaultRule(ev.TransferInterrupted, None, outage=True),
+    Fault.STOPPED: FaultRule(ev.TransferInterrupted, None, outage=False),
+}
+
+
+def delay_ms(retries: int) -> int:
+    """How long a file that has spent `retries` retries rests before the next: doubling, from 0.5 s to 30 s."""
+    return min(LONGEST_DELAY_MS, FIRST_DELAY_MS << min(retries, 16))

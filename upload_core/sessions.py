@@ -1,0 +1,180 @@
+"""Decisions about the session: its beginning, its validation run, what is due now, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from upload_core import commands as cmd
+from upload_core import effects as fx
+from upload_core import events as ev
+from upload_core import transfers
+from upload_core.commands import NOTHING, Decision
+from upload_core.lifecycle import ABANDONED, DONE, FAILED, INVALID, PENDING, READY, REPORTED, TRANSFERRING, UNRESOLVED
+from upload_core.recovery import Run
+from upload_core.validation import Entry
+
+if TYPE_CHECKING:
+    from upload_core.delivery import Delivery
+
+FINISHED_OUTCOMES: Final = frozenset({"complete", "incomplete"})
+ROWS_PER_APPEND: Final = 5_000
+"""Bounds one append to about a megabyte; at one append per second still far above what a validator judges."""
+PROBE_AFTER_MS: Final = 30_000
+"""A first row that the validator has not judged by then was likely written before it began to read."""
+
+
+# --- beginning -----------------------------------------------------------------------------------
+
+
+def open_session(d: Delivery, command: cmd.OpenSession, now_ms: int) -> Decision:
+    """A new session: what was under way is in doubt, and what a finished session ended badly gets a new chance."""
+    events: list[ev.Event] = [
+        ev.TransferInterrupted(file, "the session that sent it ended") for file in d.files_in(PENDING, TRANSFERRING)
+    ]
+    if d.facts.outcome in FINISHED_OUTCOMES:
+        events.extend(ev.FileRequeued(file) for file in d.files_in(FAILED, ABANDONED, INVALID))
+    events.append(
+        ev.SessionOpened(
+            session=d.facts.session + 1,
+            agent_id=command.agent_id,
+            n_threads=command.n_threads,
+            max_retries=command.max_retries,
+            source=command.source,
+            host=command.host,
+            pid=command.pid,
+            release=command.release,
+        )
+    )
+    return Decision(events)
+
+
+def sight_stored(d: Delivery, listed: cmd.SightStored, now_ms: int) -> Decision:
+    """Objects of the right name and size that a new journal knows nothing of are looked at before anything is sent."""
+    rows = ((d.find(relpath), size) for relpath, size in listed.sizes)
+    return Decision(
+        [
+            ev.FileSighted(file)
+            for file, size in rows
+            if file is not None and d.states[file] == READY and d.table.size(file) == size
+        ]
+    )
+
+
+def client_log_found(d: Delivery, found: cmd.ClientLogFound, now_ms: int) -> Decision:
+    """Rows in our log that the journal does not know: the append took effect, its answer was lost."""
+    events: list[ev.Event] = []
+    told: set[int] = set()
+    stopped = False
+    for entry in found.entries:
+        if not isinstance(entry, Entry) or entry.agent_id != d.facts.agent_id:
+            continue
+        if entry.category == "transfer" and entry.status == ev.OK:
+            file = d.find(entry.ref)
+            if file is not None and d.states[file] == DONE and file not in told:
+                told.add(file)
+                events.append(ev.FileReported(file))
+        stopped = stopped or (entry.category == "stop" and entry.ref == "self")
+    if found.size != d.facts.client_log_size:
+        events.append(ev.ClientLogAppended(found.size, "found after a lost answer"))
+    if stopped and d.facts.run_open:
+        events.append(ev.StopReported())
+    return Decision(events)
+
+
+# --- the validation run --------------------------------------------------------------------------
+
+
+def request_run(d: Delivery, _: cmd.RequestRun, now_ms: int) -> Decision:
+    """Ask for a run: the same one again if its answer was lost, else a new one, which is told everything anew."""
+    again = d.run_state is Run.REQUESTED
+    key = d.facts.run_key if again else f"{d.facts.agent_id}:{d.facts.run + 1}"
+    lapsed = [ev.ReportLapsed(file) for file in d.files_in(REPORTED)]
+    return Decision([*lapsed, ev.PipelineRequested(key, d.facts.client_log_size)])
+
+
+# --- the world -----------------------------------------------------------------------------------
+
+
+def world_failed(d: Delivery, failure: cmd.WorldFailed, now_ms: int) -> Decision:
+    """The archive is out of reach: an outage begins, unless one is on already."""
+    return NOTHING if d.facts.outage_ms else Decision([ev.OutageBegan(failure.message)])
+
+
+def world_answered(d: Delivery, _: cmd.WorldAnswered, now_ms: int) -> Decision:
+    """The control bucket answers: that ends an outage only if no file waits to be sent (see `outcomes_found`)."""
+    return Decision([ev.OutageEnded()]) if d.facts.outage_ms and d.transfer_complete else NOTHING
+
+
+# --- what is due ---------------------------------------------------------------------------------
+
+
+def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
+    """What is due now: the lock first, then the end if there is one, then doubts, transfers, reports, signs of life."""
+    ending = _ending(d, now_ms)
+    if ending is not None:
+        return ending
+    effects: list[fx.Effect] = []
+    if d.facts.lock_etag and now_ms - d.facts.lock_ms >= d.limits.lock_staleness_s * 1000 / 4:
+        effects.append(fx.RenewLock())
+    events: list[ev.Event] = []
+    slots = tick.slots
+    if d.facts.outage_ms:
+        slots = 1 if tick.probe and not tick.busy else 0  # one careful attempt at a time until one succeeds
+    if slots and d.client_state in transfers.SENDING_STATES:
+        doubts = transfers.inspect(d, slots, tick.busy) if d.counts[UNRESOLVED] else []
+        effects.extend(doubts)
+        if len(doubts) < slots:
+            started = transfers.start_transfers(d, slots - len(doubts), now_ms, queue=tick.queue)
+            events.extend(started.events)
+            effects.extend(started.effects)
+    effects.extend(_due_rows(d, tick.failed, now_ms))
+    return Decision(events, effects)
+
+
+def _ending(d: Delivery, now_ms: int) -> Decision | None:
+    """How the session ends, if it does now."""
+    facts, limits = d.facts, d.limits
+    if d.validation_complete:
+        return _close("complete" if d.all_valid else "incomplete", "", "")
+    if facts.stop_requested:
+        return _close("interrupted", "user", facts.stop_requested)
+    if facts.outage_ms and now_ms - facts.outage_ms > limits.outage_s * 1000:
+        return _close("interrupted", "outage", f"the archive was out of reach for {limits.outage_s:.0f} s")
+    match d.client_state:
+        case "stopped":
+            return _close("interrupted", "validator", facts.validator_message or "the validator stopped")
+        case "starting" if now_ms - facts.run_requested_ms > limits.validator_start_s * 1000:
+            why = f"the validator did not start within {limits.validator_start_s:.0f} s of being asked for"
+            return Decision([ev.PipelineRefused(why)])
+        case "running" if _silent(d, now_ms):
+            why = f"nothing was heard of the validator for {limits.validator_silence_s:.0f} s"
+            return Decision([ev.ValidatorLost(why)])
+        case _:
+            return None
+
+
+def _silent(d: Delivery, now_ms: int) -> bool:
+    # while the archive is out of reach, the validator's silence says nothing about the validator
+    return not d.facts.outage_ms and now_ms - d.facts.heard_ms > d.limits.validator_silence_s * 1000
+
+
+def _close(outcome: str, reason: str, message: str) -> Decision:
+    return Decision(effects=[fx.CloseSession(outcome, reason, message)])
+
+
+def _due_rows(d: Delivery, failed: Sequence[int], now_ms: int) -> list[fx.Effect]:
+    """The rows that our log is due: what is stored, by age; signs of life when there is nothing else to say."""
+    facts, limits = d.facts, d.limits
+    if d.client_state != "running" or facts.outage_ms:
+        return []
+    waited_ms = now_ms - facts.appended_ms
+    if (d.counts[DONE] or failed) and waited_ms >= limits.report_interval_s * 1000:
+        if facts.run_confirmed:
+            return [fx.ReportFiles(tuple(d.take(DONE, ROWS_PER_APPEND)), tuple(failed[:ROWS_PER_APPEND]))]
+        # rows written before the validator looked are never read: one file is the probe
+        if d.counts[DONE] and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
+            return [fx.ReportFiles(tuple(d.take(DONE, 1)))]
+    if waited_ms >= limits.keepalive_interval_s * 1000:
+        return [fx.KeepAlive()]
+    return []

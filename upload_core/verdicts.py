@@ -1,0 +1,119 @@
+"""Decisions about what the validator writes: each log entry becomes an event.
+
+`VERDICTS` says what a verdict means in each state of a file. No entry, however odd, stops the client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from upload_core import commands as cmd
+from upload_core import events as ev
+from upload_core.commands import NOTHING, Decision
+from upload_core.lifecycle import FILE_STATES, FILE_TABLE, REPORTED
+from upload_core.validation import Entry, MalformedLine
+
+if TYPE_CHECKING:
+    from upload_core.delivery import Delivery
+
+Meaning = Literal["accept", "reject", "irregular", "contradiction", "repeat", "defer"]
+
+VERDICTS: Final[dict[str, dict[bool, Meaning]]] = {
+    # state           ok           not ok
+    "ready": {True: "irregular", False: "reject"},
+    "unresolved": {True: "defer", False: "defer"},
+    "pending": {True: "defer", False: "defer"},
+    "transferring": {True: "defer", False: "defer"},
+    "failed": {True: "irregular", False: "reject"},
+    "abandoned": {True: "irregular", False: "reject"},
+    "done": {True: "accept", False: "reject"},
+    "reported": {True: "accept", False: "reject"},
+    "valid": {True: "repeat", False: "contradiction"},
+    "invalid": {True: "contradiction", False: "repeat"},
+}
+"""File state -> whether the verdict is ok -> what it means while a run is under way."""
+
+NEVER_SENT: Final = frozenset({"ready", "failed", "abandoned"})
+CATCHING_UP: Final = frozenset({"connecting", "connected"})
+"""Before a session has a run, verdicts belong to earlier ones: of a file never sent by this journal they say
+that somebody sent it, which the archive is asked about, not that the validator is irregular."""
+
+
+def meaning_of(state: str, *, ok: bool, catching_up: bool) -> Meaning:
+    """What a verdict means for a file in that state."""
+    if catching_up and state in NEVER_SENT:
+        return "defer"
+    return VERDICTS[state][ok]
+
+
+def _verdict(file: int, state: str, entry: Entry, meaning: Meaning) -> ev.FileEvent:
+    said = entry.message or entry.status
+    match meaning:
+        case "accept":
+            return ev.FileValidated(file)
+        case "reject":
+            return ev.FileInvalidated(file, said)
+        case "irregular":
+            return ev.FileInvalidated(file, f"the validator reports it {entry.status}, but it was not sent ({state})")
+        case "contradiction":
+            return ev.FileInvalidated(
+                file, f"the validator contradicts itself: the file was {state}, now it says {entry.status}: {said}"
+            )
+        case "repeat":
+            return ev.VerdictRepeated(file)
+        case "defer":
+            return ev.VerdictDeferred(file, entry.status, entry.message)
+
+
+def _session_entry(entry: Entry) -> ev.Event:
+    """The event of an entry that concerns no file."""
+    if entry.ref == "self":
+        match entry.category:
+            case "init" if entry.status == ev.OK:
+                return ev.ValidatorStarted(entry.message)
+            case "init":
+                return ev.ValidatorStartFailed(entry.message or entry.status)
+            case "keepalive":
+                return ev.ValidatorKeptAlive(entry.message)
+            case "shutdown":
+                return ev.ValidatorShutDown(entry.status, entry.message)
+            case "stop":
+                return ev.ValidatorStopped()
+            case _:
+                pass
+    return ev.LogEntryNoted(entry.category, entry.ref, entry.status, entry.message)
+
+
+def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) -> Decision:
+    """One event for each entry, then the new position; together they are one batch, so no entry is consumed twice."""
+    events: list[ev.Event] = []
+    if found.restarted:
+        events.append(ev.ValidatorLogRestarted(found.restarted))
+    catching_up = d.client_state in CATCHING_UP
+    confirmed = d.facts.run_confirmed or catching_up
+    codes: dict[int, int] = {}  # states as they will be, once the events so far are applied
+    for entry in found.entries:
+        if isinstance(entry, MalformedLine):
+            events.append(ev.LogLineRejected(entry.offset, entry.reason, entry.text))
+            continue
+        if entry.category != "validation":
+            events.append(_session_entry(entry))
+            continue
+        file = d.find(entry.ref)
+        if file is None:
+            events.append(ev.UnexpectedVerdictFound(entry.ref, entry.status, entry.message))
+            continue
+        code = codes.get(file, d.states[file])
+        if code == REPORTED and not confirmed:
+            confirmed = True
+            events.append(ev.RunConfirmed())
+        state = FILE_STATES[code].name
+        event = _verdict(
+            file, state, entry, meaning_of(state, ok=entry.status == ev.OK, catching_up=catching_up)
+        )
+        codes[file] = FILE_TABLE[type(event).__name__][code]
+        events.append(event)
+    if not events and found.offset == d.facts.validator_log_offset:
+        return NOTHING
+    events.append(ev.ValidatorLogRead(found.offset))
+    return Decision(events)

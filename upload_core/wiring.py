@@ -1,0 +1,61 @@
+"""Where the core finds adapters when a host passes none: the entry point group `upload_core.wiring`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+
+from upload_core.errors import ConfigurationError
+from upload_core.ports import Archive, Ports, Source, TransferType
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from upload_core.dataroot import Bucket
+
+GROUP: Final = "upload_core.wiring"
+
+
+@attrs.frozen
+class WiringRequest:
+    """What a host says of the delivery it wants ports for; None is left to configuration and defaults."""
+
+    dataset: str
+    delivery_id: str
+    transfer_type: TransferType
+    source: str | PathLike[str] | Bucket
+    to: str | None = None
+    journal: str | PathLike[str] | None = None
+    label: str | PathLike[str] | None = None
+    check: str | Any | None = None
+    """A callable `check(path, relpath) -> problems` for the local archive's validator, or `package.module:function`."""
+
+
+class Wiring(Protocol):
+    """What a provider of adapters offers; a module with these functions will do."""
+
+    def wire(self, request: WiringRequest) -> Ports:
+        """Ports for a delivery; raises `ConfigurationError` if the request cannot be met."""
+
+    def wire_journal(self, journal: str | PathLike[str], overrides: Mapping[str, Any]) -> Ports:
+        """Ports for the delivery that a journal recorded; `overrides` replaces what it recorded, where not None."""
+
+    def open_source(self, source: str | PathLike[str] | Bucket) -> Source:
+        """The read side of a place."""
+
+    def open_archive(self, bucket: Bucket) -> Archive:
+        """A bucket as a destination."""
+
+
+@cache
+def default_wiring() -> Wiring:
+    """The installed provider of adapters; raises `ConfigurationError` if there is none."""
+    found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name != "default")
+    if not found:
+        raise ConfigurationError(f"no package offers adapters (entry point group {GROUP}); pass ports= or install one")
+    wiring: Wiring = found[0].load()
+    return wiring
