@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from upload_core.ports import Dispatcher, Journal, Limits, Ports, TransferType
+from upload_core.files import FileTable
+from upload_core.ports import Dispatcher, IndexBuilder, Limits, Ports, Source, TransferType
 
 from .buckets import MemoryArchive, MemoryControlBucket
 from .host import (
@@ -21,6 +22,7 @@ from .host import (
     MemoryIdentity,
     MemoryStateDump,
 )
+from .journal import MemoryJournal
 from .pipeline import Check, ControlKeys, MemoryPipeline, MemoryValidator, StartRequest
 from .source import MemoryFile, MemorySource
 
@@ -34,6 +36,7 @@ __all__ = [
     "MemoryControlBucket",
     "MemoryFile",
     "MemoryIdentity",
+    "MemoryJournal",
     "MemoryPipeline",
     "MemoryPorts",
     "MemorySource",
@@ -44,10 +47,18 @@ __all__ = [
 ]
 
 
+def index_in_memory(file_index: object, source: Source) -> FileTable:
+    """The default index builder: any data frame, checked in full as for every archive."""
+    from upload_adapters.indexing import build_table
+
+    return build_table(file_index, source)
+
+
 @attrs.define(kw_only=True)
 class MemoryPorts(Ports):
     """`Ports` whose adapters show what they hold: `archive.contents()`, `console.messages`, `clock.advance()`."""
 
+    journal: MemoryJournal
     source: MemorySource
     archive: MemoryArchive
     control: MemoryControlBucket
@@ -61,7 +72,8 @@ class MemoryPorts(Ports):
 def memory_ports(
     files: Mapping[str, bytes],
     *,
-    journal: Journal,
+    journal: MemoryJournal | None = None,
+    index: IndexBuilder | None = None,
     dataset: str = "demo",
     delivery_id: str = "1",
     transfer_type: TransferType = "staging",
@@ -79,7 +91,8 @@ def memory_ports(
     control, archive = MemoryControlBucket(clock), MemoryArchive()
     keys = ControlKeys.of(dataset, delivery_id, transfer_type)
     return MemoryPorts(
-        journal=journal,
+        journal=journal or MemoryJournal(),
+        index=index or index_in_memory,
         source=MemorySource(files),
         archive=archive,
         control=control,
@@ -91,6 +104,7 @@ def memory_ports(
         dump=MemoryStateDump(),
         limits=limits,
         archive_name="memory:",
+        agent_id="memory-agent",
     )
 
 
