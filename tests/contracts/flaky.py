@@ -1,6 +1,6 @@
 """A control bucket whose answers get lost: the request takes effect or not, the caller hears of it in neither case."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
 from upload_core.errors import ArchiveUnavailableError
@@ -14,9 +14,9 @@ Fate = Literal["answered", "request lost", "answer lost", "answer lost and repea
 class FlakyControlBucket:
     """Passes requests on; each one's fate is the next of `fates`, and "answered" after the last."""
 
-    def __init__(self, control: ControlBucket, fates: Iterator[Fate] = iter(())) -> None:
+    def __init__(self, control: ControlBucket, fates: Iterable[Fate] = ()) -> None:
         self.control = control
-        self.fates = fates
+        self.fates = iter(fates)
         self.requests: list[str] = []
 
     def head(self, key: str) -> ObjectInfo | None:

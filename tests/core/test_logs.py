@@ -59,14 +59,14 @@ def test_a_split_row_is_refused(control):
 
 @pytest.mark.parametrize("fate", ["request lost", "answer lost", "answer lost and repeated"])
 def test_one_lost_answer_is_settled_by_the_logs_own_tail(control, fate):
-    log = AppendLog(FlakyControlBucket(control, iter([fate])), KEY, 0)
+    log = AppendLog(FlakyControlBucket(control, [fate]), KEY, 0)
     assert log.append(b"one\n") == 4
     assert log.append(b"two\n") == 8
     assert content(control) == b"one\ntwo\n"
 
 
 def test_an_outage_ends_in_a_bounded_number_of_requests(control):
-    flaky = FlakyControlBucket(control, iter(["request lost", "answered"] * 50))
+    flaky = FlakyControlBucket(control, ["request lost", "answered"] * 50)
     with pytest.raises(ArchiveUnavailableError, match="same rows again"):
         AppendLog(flaky, KEY, 0).append(b"one\n")
     assert len(flaky.requests) <= 8
@@ -74,7 +74,7 @@ def test_an_outage_ends_in_a_bounded_number_of_requests(control):
 
 def test_rows_in_doubt_come_first_and_once(control):
     # The append took effect, its answer and the question about it were lost.
-    log = AppendLog(FlakyControlBucket(control, iter(["answer lost", "request lost"])), KEY, 0)
+    log = AppendLog(FlakyControlBucket(control, ["answer lost", "request lost"]), KEY, 0)
     with pytest.raises(ArchiveUnavailableError):
         log.append(b"one\n")
     with pytest.raises(NotReadyError):
@@ -84,7 +84,7 @@ def test_rows_in_doubt_come_first_and_once(control):
 
 
 def test_a_request_that_lands_late_is_not_doubled(control):
-    log = AppendLog(FlakyControlBucket(control, iter(["request lost", "answered"] * 3)), KEY, 0)
+    log = AppendLog(FlakyControlBucket(control, ["request lost", "answered"] * 3), KEY, 0)
     with pytest.raises(ArchiveUnavailableError):
         log.append(b"one\n")
     control.append(KEY, b"one\n", offset=0)  # it was still on its way
@@ -118,7 +118,7 @@ FATES = st.sampled_from(["answered", "request lost", "answer lost", "answer lost
 @given(st.lists(FATES, max_size=60), st.integers(1, 12))
 def test_whatever_gets_lost_each_row_stands_in_the_log_once(fates, count):
     control = MemoryControlBucket(ManualClock())
-    log = AppendLog(FlakyControlBucket(control, iter(fates)), KEY)
+    log = AppendLog(FlakyControlBucket(control, fates), KEY)
     rows = [b"row %d\n" % number for number in range(count)]
     waiting = b""
     for row in rows:

@@ -101,7 +101,7 @@ def test_the_longest_agent_id_is_accepted(control):
 
 
 def test_a_lock_created_without_an_answer_is_ours_at_the_next_try(control):
-    ours = lock(FlakyControlBucket(control, iter(["answered", "answer lost"])))
+    ours = lock(FlakyControlBucket(control, ["answered", "answer lost"]))
     with pytest.raises(ArchiveUnavailableError):
         ours.acquire()
     ours.acquire()
@@ -112,14 +112,14 @@ def test_a_lock_created_without_an_answer_is_ours_at_the_next_try(control):
 def test_a_takeover_without_an_answer_still_names_whom_it_replaced(control, clock):
     lock(control, "them").acquire()
     clock.advance(STALENESS_S + 1)
-    ours = lock(FlakyControlBucket(control, iter(["answered", "answer lost"])))
+    ours = lock(FlakyControlBucket(control, ["answered", "answer lost"]))
     with pytest.raises(ArchiveUnavailableError):
         ours.acquire()
     assert ours.acquire().taken_over == "them"
 
 
 def test_a_lock_created_without_an_answer_can_be_released(control):
-    ours = lock(FlakyControlBucket(control, iter(["answered", "answer lost"])))
+    ours = lock(FlakyControlBucket(control, ["answered", "answer lost"]))
     with pytest.raises(ArchiveUnavailableError):
         ours.acquire()
     assert ours.release()
@@ -127,7 +127,7 @@ def test_a_lock_created_without_an_answer_can_be_released(control):
 
 
 def test_a_renewal_without_an_answer_does_not_lose_the_lock(control):
-    ours = lock(FlakyControlBucket(control, iter(["answered", "answered", "answer lost"])))
+    ours = lock(FlakyControlBucket(control, ["answered", "answered", "answer lost"]))
     ours.acquire()
     with pytest.raises(ArchiveUnavailableError):
         ours.renew()
@@ -137,7 +137,7 @@ def test_a_renewal_without_an_answer_does_not_lose_the_lock(control):
 
 
 def test_a_release_without_an_answer_leaves_a_successor_alone(control):
-    ours = lock(FlakyControlBucket(control, iter(["answered", "answered", "answer lost"])))
+    ours = lock(FlakyControlBucket(control, ["answered", "answered", "answer lost"]))
     ours.acquire()
     with pytest.raises(ArchiveUnavailableError):
         ours.release()
@@ -150,7 +150,7 @@ def test_an_unfinished_takeover_is_forgotten_when_the_lock_turns_out_free(contro
     theirs = lock(control, "them")
     theirs.acquire()
     clock.advance(STALENESS_S + 1)
-    ours = lock(FlakyControlBucket(control, iter(["answered", "request lost"])))
+    ours = lock(FlakyControlBucket(control, ["answered", "request lost"]))
     with pytest.raises(ArchiveUnavailableError):
         ours.acquire()
     theirs.release()
@@ -166,8 +166,8 @@ def test_whoever_is_told_that_the_lock_is_his_finds_his_name_in_it(steps, our_fa
     clock = ManualClock()
     control = MemoryControlBucket(clock)
     locks = [
-        lock(FlakyControlBucket(control, iter(our_fates)), "us"),
-        lock(FlakyControlBucket(control, iter(their_fates)), "them"),
+        lock(FlakyControlBucket(control, our_fates), "us"),
+        lock(FlakyControlBucket(control, their_fates), "them"),
     ]
     for who, step in steps:
         if step == "wait":

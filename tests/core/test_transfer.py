@@ -20,15 +20,16 @@ from upload_core.transfer import FAULTS, execute, explain, fault_of
 
 NAME = "a/b.fits"
 DATA = b"SIMPLE  =                    T" * 100
+SIZE = len(DATA)
 CRC = crc32_base64(zlib.crc32(DATA))
 OTHER_CRC = crc32_base64(1)
 
 
-def transfer(size=len(DATA), checksum=CRC):
+def transfer(size=SIZE, checksum=CRC):
     return TransferFile(7, NAME, size, checksum)
 
 
-def inspect(size=len(DATA), checksum=CRC):
+def inspect(size=SIZE, checksum=CRC):
     return InspectFile(7, NAME, size, checksum)
 
 
@@ -186,10 +187,10 @@ def test_an_error_that_is_also_an_sdks_counts_as_ours():
     class SdkError(Exception):
         pass
 
-    class Both(SdkError, errors.ArchiveUnavailableError):
+    class BothError(SdkError, errors.ArchiveUnavailableError):
         pass
 
-    assert fault_of(Both("slow down")) is Fault.WORLD
+    assert fault_of(BothError("slow down")) is Fault.WORLD
 
 
 def test_an_unexpected_error_is_named_by_its_type():

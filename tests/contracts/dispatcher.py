@@ -1,0 +1,163 @@
+"""What every `Dispatcher` promises. An adapter joins with the fixtures `clock` and `dispatcher`."""
+
+import zlib
+
+import pytest
+
+from upload_adapters.memory import MemoryArchive, MemorySource
+from upload_core.checksum import crc32_base64
+from upload_core.effects import (
+    ArchiveHolds,
+    Fault,
+    FileInspected,
+    FileNotStored,
+    FileStored,
+    InspectFile,
+    TransferFile,
+)
+from upload_core.ports import Clock, Dispatcher
+
+
+def order(number, data):
+    return TransferFile(number, f"f{number}", len(data), crc32_base64(zlib.crc32(data)))
+
+
+class DispatcherContract:
+    """Join by a subclass that defines both fixtures; it must end what it began even if a test fails."""
+
+    N_THREADS = 4
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        """The clock that deadlines are judged by."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def dispatcher(self, clock: Clock) -> Dispatcher:
+        """Not open yet."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def files(self):
+        return {f"f{number}": b"%d" % number * 50 for number in range(500)}
+
+    @pytest.fixture
+    def orders(self, files):
+        return [order(int(relpath[1:]), data) for relpath, data in files.items()]
+
+    @pytest.fixture
+    def archive(self):
+        return MemoryArchive()
+
+    @pytest.fixture
+    def opened(self, dispatcher, files, archive):
+        dispatcher.open(MemorySource(files), archive, self.N_THREADS)
+        yield dispatcher
+        dispatcher.close(0)
+
+    def collect(self, dispatcher, count):
+        outcomes = []
+        for _ in range(1000):
+            if len(outcomes) >= count:
+                break
+            outcomes += dispatcher.collect(1.0)
+        return outcomes
+
+    def test_every_order_is_answered_exactly_once(self, opened, orders, archive, files):
+        outcomes = []
+        waiting = list(orders)
+        while waiting or len(outcomes) < len(orders):
+            count = opened.slots
+            opened.submit(waiting[:count])
+            del waiting[:count]
+            outcomes += opened.collect(1.0)
+        assert sorted(outcome.file for outcome in outcomes) == list(range(len(orders)))
+        assert all(isinstance(outcome, FileStored) for outcome in outcomes)
+        assert archive.contents() == dict(sorted(files.items()))
+        assert opened.collect(0) == []
+
+    def test_both_kinds_of_orders_are_carried_out(self, opened, files):
+        opened.submit([InspectFile(1, "f1", 50, None), order(2, files["f2"]), order(3, b"not what is there")])
+        outcomes = {outcome.file: outcome for outcome in self.collect(opened, 3)}
+        assert outcomes[1] == FileInspected(1, ArchiveHolds.NOTHING)
+        assert isinstance(outcomes[2], FileStored)
+        assert isinstance(outcomes[3], FileNotStored)
+        assert outcomes[3].fault is Fault.FILE
+
+    def test_slots_fall_with_each_order_and_come_back_with_each_outcome(self, opened, orders):
+        free = opened.slots
+        assert free >= self.N_THREADS
+        opened.submit(orders[:2])
+        assert opened.slots == free - 2
+        self.collect(opened, 2)
+        assert opened.slots == free
+
+    def test_more_orders_than_slots_are_accepted_all_the_same(self, opened, orders):
+        opened.submit(orders)
+        assert opened.slots == 0
+        assert len(self.collect(opened, len(orders))) == len(orders)
+
+    def test_waiting_for_nothing_ends_after_the_timeout(self, opened, clock):
+        before = clock.now_ms()
+        assert opened.collect(0.05) == []
+        assert clock.now_ms() >= before + 45
+
+    def test_a_wake_ends_the_waiting_at_once(self, opened, clock):
+        before = clock.now_ms()
+        opened.wake()
+        assert opened.collect(60.0) == []
+        assert clock.now_ms() < before + 10_000
+
+    def test_a_wake_takes_no_outcome_away(self, opened, orders):
+        opened.wake()
+        opened.submit(orders[:10])
+        opened.wake()
+        assert len(self.collect(opened, 10)) == 10
+
+    def test_after_the_deadline_nothing_becomes_visible(self, opened, orders, archive, clock):
+        opened.hold_until(clock.now_ms() - 1)
+        opened.submit(orders[:10])
+        outcomes = self.collect(opened, 10)
+        assert [outcome.fault for outcome in outcomes] == [Fault.STOPPED] * 10
+        assert archive.contents() == {}
+
+    def test_a_deadline_that_moves_on_lets_transfers_go_on(self, opened, orders, archive, clock):
+        opened.hold_until(clock.now_ms() - 1)
+        opened.submit(orders[:5])
+        self.collect(opened, 5)
+        opened.hold_until(clock.now_ms() + 60_000)
+        opened.submit(orders[:5])
+        self.collect(opened, 5)
+        assert len(archive.contents()) == 5
+
+    def test_closing_returns_everything_that_is_due(self, opened, orders, archive):
+        opened.submit(orders)
+        early = opened.collect(0)
+        late = opened.close(30.0)
+        assert sorted(outcome.file for outcome in early + late) == list(range(len(orders)))
+        stored = {outcome.file for outcome in early + late if isinstance(outcome, FileStored)}
+        assert {int(relpath[1:]) for relpath in archive.contents()} == stored
+        rest = [outcome for outcome in early + late if not isinstance(outcome, FileStored)]
+        assert all(isinstance(outcome, FileNotStored) and outcome.fault is Fault.STOPPED for outcome in rest)
+
+    def test_inspections_that_never_began_come_back_as_unknown(self, opened):
+        opened.submit([InspectFile(number, f"f{number}", 50, None) for number in range(400)])
+        outcomes = opened.close(0)
+        assert {outcome.holds for outcome in outcomes} <= {ArchiveHolds.UNKNOWN, ArchiveHolds.NOTHING}
+        assert len(outcomes) == 400
+
+    def test_after_closing_there_are_no_slots_and_no_outcomes(self, opened, orders):
+        opened.submit(orders[:3])
+        opened.close(1.0)
+        assert opened.slots == 0
+        assert opened.collect(0) == []
+        assert opened.close(0) == []
+
+    def test_it_can_be_opened_again(self, opened, orders, files):
+        opened.submit(orders[:3])
+        opened.close(0)
+        archive = MemoryArchive()
+        opened.open(MemorySource(files), archive, 1)
+        opened.submit(orders[:3])
+        assert len(self.collect(opened, 3)) == 3
+        assert len(archive.contents()) == 3
