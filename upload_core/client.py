@@ -459,9 +459,7 @@ class UploadClient:
             act()
         except (LockLostError, IdentityError, ArchiveUnavailableError) as error:
             self._fail(error)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
+        except Exception as error:
             self.crash(error)
             raise
         if self._engine is not None and self._engine.closed:
@@ -481,7 +479,7 @@ class UploadClient:
         """Record that the client cannot go on and why, give everything back, and be done."""
         self.cmessage(f"the client crashed: {self.excformat(exception)}", "error")
         engine = self._engine
-        if engine is not None and not engine.closed and not isinstance(exception, JournalError):
+        if engine is not None and engine.opened and not isinstance(exception, JournalError):
             with suppress(JournalError):
                 engine.record([ev.ClientCrashed(type(exception).__name__, str(exception))])
         self._close("crashed", "error", f"{type(exception).__name__}: {exception}")
@@ -572,6 +570,7 @@ _ENDINGS: Mapping[type[BaseException], tuple[str, str]] = {
     ValidatorStoppedError: ("interrupted", "validator"),
     ArchiveUnavailableError: ("interrupted", "outage"),
     KeyboardInterrupt: ("interrupted", "user"),
+    SystemExit: ("interrupted", "user"),
 }
 """Error -> how it ends a session; anything else is a crash."""
 

@@ -7,7 +7,7 @@ clock, a thread, a file or a socket. Files are rows of a table; what the lifecyc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -185,6 +185,23 @@ class Delivery:
 
     # --- apply -----------------------------------------------------------------------------------
 
+    def check(self, events: Sequence[ev.Event]) -> None:
+        """Raises `IllegalEventError` if these events could not be applied one after the other.
+
+        What cannot be replayed must never reach the journal: it would take everything before it along.
+        """
+        codes: dict[int, int] = {}
+        states, client = self.states, self.client.state
+        for event in events:
+            if isinstance(event, ev.FileEvent):
+                file = event.file
+                old = codes[file] if file in codes else states[file]
+                codes[file] = new = FILE_TABLE[type(event).__name__][old]
+                if new == ILLEGAL:
+                    raise self._illegal(event, file, old)
+            else:
+                client = self.client.after(type(event).__name__, client)
+
     def apply(self, event: ev.Event, time_ms: int) -> None:
         """Change the state by one event; raises `IllegalEventError`, and changes nothing, where the lifecycles say no."""
         row = PLAIN_TABLE.get(type(event))
@@ -205,13 +222,15 @@ class Delivery:
     def _set(self, event: ev.Event, file: int, new: int) -> None:
         old = self.states[file]
         if new == ILLEGAL:
-            raise IllegalEventError(
-                f"{type(event).__name__} cannot happen to {self.table.path(file)!r} while it is {FILE_STATES[old].name}"
-            )
+            raise self._illegal(event, file, old)
         self.states[file] = new
         counts = self.counts
         counts[old] -= 1
         counts[new] += 1
+
+    def _illegal(self, event: ev.Event, file: int, state: int) -> IllegalEventError:
+        what, name = type(event).__name__, FILE_STATES[state].name if state < len(FILE_STATES) else "undefined"
+        return IllegalEventError(f"{what} cannot happen to {self.table.path(file)!r} while it is {name}")
 
     def _apply_to_file(self, event: ev.FileEvent, time_ms: int) -> None:
         file, kind = event.file, type(event).__name__

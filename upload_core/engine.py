@@ -67,6 +67,7 @@ class Engine:
         self._busy: set[int] = set()
         self._failed: list[int] = []
         self._unsent: tuple[bytes, fx.ReportFiles | fx.KeepAlive] | None = None
+        self._opened = False
         self._dispatching = False
         self._now_ms = 0
         self._polled_ms = 0
@@ -93,6 +94,7 @@ class Engine:
         if not events:
             return
         delivery, time_ms = self.delivery, self.now_ms()
+        delivery.check(events)
         self.ports.journal.append(events, time_ms=time_ms)
         first = delivery.facts.seq + 1
         for event in events:
@@ -132,6 +134,7 @@ class Engine:
         """
         delivery, ports = self.delivery, self.ports
         self.take(opening)
+        self._opened = True
         self.record([ev.SignedIn(ports.identity.sign_in())])
         self.acquire_lock()
         ports.dispatcher.open(ports.source, ports.archive, opening.n_threads)
@@ -363,9 +366,17 @@ class Engine:
             self.lock.release()
         self.ports.pipeline.close()
 
+    @property
+    def opened(self) -> bool:
+        """Whether this session has begun and is not closed."""
+        return self._opened and not self.closed
+
     def close(self, outcome: str, reason: str, message: str) -> None:
         """End the session in order; what cannot be done any more is left to the next one, and nothing is raised for it."""
         if self.closed:
+            return
+        if not self._opened:
+            self.abandon()
             return
         self.closed = True
         self._cut_transfers()

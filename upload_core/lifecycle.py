@@ -205,12 +205,20 @@ class ClientLifecycle:
     def __init__(self) -> None:
         self._machine = build_machine(CLIENT_ROWS, [s.name for s in CLIENT_STATES], "unconnected", model=self)
 
+    def after(self, kind: str, state: str) -> str:
+        """The state that an event of that kind leads to from `state`; raises `IllegalEventError` where no row exists."""
+        if kind not in self._machine.events:
+            return state
+        transitions = self._machine.get_transitions(kind, state)
+        if not transitions:
+            raise IllegalEventError(f"{kind} cannot happen while the client is {state}")
+        return transitions[0].dest or state
+
     def trigger_by(self, kind: str) -> None:
         """Move by an event of that kind, if it is a trigger at all; raises `IllegalEventError` where no row exists."""
         if kind not in self._machine.events:
             return
-        if not self._machine.get_transitions(kind, self.state):
-            raise IllegalEventError(f"{kind} cannot happen while the client is {self.state}")
+        self.after(kind, self.state)
         self._machine.dispatch(kind)
 
     def restore(self, state: str) -> None:
