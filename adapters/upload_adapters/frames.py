@@ -1,0 +1,161 @@
+"""Data frames as index columns: pandas, polars, pyarrow and plain Python, without importing any the caller has not.
+
+Names arrive exactly as they stand in the frame. A frame whose paths are not text has lost them already (`00123` read
+as the number 123), so it is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from upload_core.errors import ConfigurationError
+from upload_core.index_check import IndexColumns, checked_table
+
+if TYPE_CHECKING:
+    import narwhals as nw
+
+    from upload_core.files import FileTable
+    from upload_core.ports import Source
+
+READ_AS_TEXT: Final = (
+    "read the index with every cell as text, so that names such as NA, 00123 and 1e5 stay what they are: in pandas "
+    "read_csv(..., dtype=str, keep_default_na=False), in polars read_csv(..., infer_schema=False)"
+)
+
+
+def columns_of(file_index: object) -> IndexColumns:
+    """The columns `path` and, where they exist, `checksum` and `size` of any data frame; other columns are ignored.
+
+    A frame is what narwhals reads (pandas, polars, pyarrow, ...), a mapping of columns, or a sequence of mappings.
+    Raises `ConfigurationError` if there is no `path` column, or one that does not hold text.
+    """
+    if isinstance(file_index, IndexColumns):
+        return file_index
+    if isinstance(file_index, Mapping):
+        return _of_columns(file_index)
+    if isinstance(file_index, Sequence) and not isinstance(file_index, str | bytes):
+        return _of_rows(file_index)
+    return _of_frame(file_index)
+
+
+def build_table(
+    file_index: object, source: Source, *, allow_case_duplicates: bool = False, strict_wire: bool = False
+) -> FileTable:
+    """The file table of any data frame; every row obeys the rules and names a file of `source`, of the size indexed.
+
+    Raises `ConfigurationError` for a frame that is no index, `IndexProblemsError` with every problem of its rows.
+    """
+    columns = columns_of(file_index)
+    return checked_table(columns, source, allow_case_duplicates=allow_case_duplicates, strict_wire=strict_wire)
+
+
+def _of_frame(file_index: object) -> IndexColumns:
+    import narwhals as nw
+
+    try:
+        frame: Any = nw.from_native(file_index)
+    except TypeError as error:
+        kind = type(file_index).__qualname__
+        raise ConfigurationError(f"a {kind} is not a data frame with the columns of an index") from error
+    except Exception as error:  # each library has its own error for, say, two columns of one name
+        raise ConfigurationError(f"the index cannot be read: {error}") from error
+    names = frame.collect_schema().names()
+    _refuse_without_path(names)
+    frame = frame.select([name for name in ("path", "checksum", "size") if name in names])
+    if isinstance(frame, nw.LazyFrame):
+        frame = frame.collect()
+    return IndexColumns(
+        paths=_texts(frame["path"], "path"),
+        checksums=_texts(frame["checksum"], "checksum") if "checksum" in names else None,
+        sizes=_sizes(frame["size"]) if "size" in names else None,
+    )
+
+
+def _texts(series: nw.Series[Any], name: str) -> Sequence[str | None]:
+    import narwhals as nw
+
+    if len(series) == series.null_count():  # an empty or all-empty column has whatever type its library likes
+        return [None] * len(series)
+    dtype = series.dtype
+    if dtype in (nw.Categorical, nw.Enum):
+        series = series.cast(nw.String)
+    elif dtype not in (nw.String, nw.Object):
+        raise _not_text(name, str(dtype))
+    cells = series.to_list()
+    if series.null_count():
+        empty = series.is_null().to_list()
+        cells = [None if missing else cell for cell, missing in zip(cells, empty, strict=True)]
+    return _texts_of(cells, name)
+
+
+def _sizes(series: nw.Series[Any]) -> Sequence[int | float | str | None]:
+    cells = series.to_list()
+    if series.null_count():
+        empty = series.is_null().to_list()
+        cells = [None if missing else cell for cell, missing in zip(cells, empty, strict=True)]
+    return _numbers_of(cells)
+
+
+def _of_columns(columns: Mapping[Any, Any]) -> IndexColumns:
+    _refuse_without_path(list(columns))
+    checksums, sizes = columns.get("checksum"), columns.get("size")
+    return IndexColumns(
+        paths=_texts_of(list(columns["path"]), "path"),
+        checksums=None if checksums is None else _texts_of(list(checksums), "checksum"),
+        sizes=None if sizes is None else _numbers_of(list(sizes)),
+    )
+
+
+def _of_rows(rows: Sequence[Any]) -> IndexColumns:
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise ConfigurationError("an index given as a sequence must hold a mapping with a 'path' for each file")
+    names = {name for row in rows for name in row}
+    if rows:
+        _refuse_without_path(list(names))
+    return IndexColumns(
+        paths=_texts_of([row.get("path") for row in rows], "path"),
+        checksums=_texts_of([row.get("checksum") for row in rows], "checksum") if "checksum" in names else None,
+        sizes=_numbers_of([row.get("size") for row in rows]) if "size" in names else None,
+    )
+
+
+def _texts_of(cells: list[Any], name: str) -> Sequence[str | None]:
+    """The cells, if they are texts and empty cells; a float NaN is an empty cell."""
+    kinds = set(map(type, cells))
+    if kinds <= {str, type(None)}:
+        return cells
+    exact: list[str | None] = []
+    for row, cell in enumerate(cells, 1):
+        if isinstance(cell, str):
+            exact.append(str(cell))  # a str of a library's own, such as numpy's
+        elif cell is None or cell != cell:
+            exact.append(None)
+        else:
+            raise _not_text(name, f"{type(cell).__name__} in row {row}")
+    return exact
+
+
+def _numbers_of(cells: list[Any]) -> Sequence[int | float | str | None]:
+    """The cells with every kind of whole number as an int; what is none is left for the index check to refuse."""
+    if set(map(type, cells)) <= {int, type(None)}:
+        return cells
+    return [
+        cell
+        if cell is None or isinstance(cell, bool | int | float | str)
+        else operator.index(cell)
+        if hasattr(cell, "__index__")
+        else str(cell)
+        for cell in cells
+    ]
+
+
+def _refuse_without_path(names: Sequence[Any]) -> None:
+    if "path" not in names:
+        shown = ", ".join(sorted(map(repr, names))) or "none"
+        raise ConfigurationError(f"the index has no column 'path'; it has {shown}")
+
+
+def _not_text(name: str, kind: str) -> ConfigurationError:
+    return ConfigurationError(f"the index's column '{name}' does not hold text ({kind}); {READ_AS_TEXT}")

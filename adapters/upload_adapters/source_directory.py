@@ -1,0 +1,397 @@
+"""A local directory as the source of a delivery: no byte from outside its root is ever read.
+
+To open a file every folder on the way is opened relative to the one before, without following links. A path with
+links in it is resolved first; what it leads to must lie inside the root and is then opened in the same strict way, so
+a link that is swapped in between makes the opening fail. Nothing but plain files is opened: a FIFO cannot block us.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from upload_core.errors import ConfigurationError, SourceChangedError, SourceError, SourceMissingError
+from upload_core.index_check import path_problems
+from upload_core.text import printable
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_PATH (Linux) passes through folders that may be entered but not listed.
+_PASSING_FLAGS: Final = _FOLDER_FLAGS | getattr(os, "O_PATH", 0)
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+_TICK_S: Final = 0.02
+"""Two changes within one tick of the kernel's clock (at most 10 ms) carry the same time; twice that is safe."""
+
+_KNOWN_FOLDERS_MAX: Final = 50_000
+
+_READABLE_BY_ALL: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+
+
+class Identity(NamedTuple):
+    """What tells one content of a file from another without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        """The identity that this stat shows."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class Skipped(NamedTuple):
+    """Something in the directory that cannot be delivered, and why."""
+
+    relpath: str
+    reason: str
+
+
+class Scan(NamedTuple):
+    """All deliverable files of a directory, sorted, and everything that is not."""
+
+    relpaths: list[str]
+    skipped: list[Skipped]
+
+
+class _LinkOnTheWayError(Exception):
+    """A part of the path is a symbolic link; it never leaves this module."""
+
+
+class DirectorySource:
+    """The `Source` of a delivery that lies in a local directory. Safe to use from several threads."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Raises `ConfigurationError` if `root` is not a directory that can be read."""
+        self._name = os.path.abspath(root)
+        try:
+            self._root = os.path.realpath(self._name, strict=True)
+            self._root_fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            shown = printable(self._name)
+            raise ConfigurationError(f"the source {shown} is not a readable directory: {error.strerror}") from error
+        self._root_status = os.fstat(self._root_fd)
+        self._folder_problems: dict[str, str | None] = {}
+
+    def __reduce__(self) -> tuple[type[DirectorySource], tuple[str]]:
+        return DirectorySource, (self._name,)
+
+    def close(self) -> None:
+        """Give the directory back; files that are open stay so."""
+        if self._root_fd >= 0:
+            os.close(self._root_fd)
+            self._root_fd = -1
+
+    def __enter__(self) -> DirectorySource:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_root_fd", -1) >= 0:
+            self.close()
+
+    @property
+    def name(self) -> str:
+        """The directory's absolute path."""
+        return self._name
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def problem_with(self, relpath: str) -> str | None:
+        """Why this file cannot be delivered, or None; it is not opened."""
+        try:
+            self._size(relpath)
+        except SourceError as error:
+            return str(error)
+        return None
+
+    def size(self, relpath: str) -> int:
+        """The file's size in bytes; raises `SourceMissingError` or `SourceError` whenever it cannot be delivered."""
+        with _naming(relpath):
+            return self._size(relpath)
+
+    def _size(self, relpath: str) -> int:
+        _refuse_bad_path(relpath)
+        folder = relpath.rpartition("/")[0]
+        problem = self._folder_problems.get(folder, "")
+        if problem == "":
+            if len(self._folder_problems) >= _KNOWN_FOLDERS_MAX:
+                self._folder_problems.clear()
+            problem = self._folder_problems[folder] = self._problem_with_folder(folder)
+        if problem is not None:
+            raise SourceError(problem)
+        try:
+            status = os.stat(relpath, dir_fd=self._root_fd, follow_symlinks=False)
+            if stat.S_ISLNK(status.st_mode):
+                status = os.stat("/".join(self._resolved(relpath)), dir_fd=self._root_fd, follow_symlinks=False)
+            _refuse_special(status)
+            readable = status.st_mode & _READABLE_BY_ALL == _READABLE_BY_ALL
+            if not readable and not os.access(relpath, os.R_OK, dir_fd=self._root_fd):
+                raise SourceError("may not be read by this user; change its permissions")
+        except OSError as error:
+            raise _translated(error) from error
+        return status.st_size
+
+    def ls(self, prefix: str = "") -> tuple[str, ...]:
+        """Names directly under the folder `prefix`, sorted; raises `SourceMissingError` if there is no such folder."""
+        folder = prefix.rstrip("/") if prefix != "/" else prefix
+        with _naming(prefix):
+            try:
+                if folder:
+                    _refuse_bad_path(folder)
+                folder_fd = self._open(folder, _FOLDER_FLAGS) if folder else os.dup(self._root_fd)
+                try:
+                    return tuple(sorted(os.listdir(folder_fd)))
+                finally:
+                    os.close(folder_fd)
+            except OSError as error:
+                raise _translated(error) from error
+
+    def scan(self, exclude: frozenset[str] = frozenset()) -> Scan:
+        """Every file below the root that can be delivered, sorted by code point; all else is listed with its reason.
+
+        `exclude` names files and folders (relative) that are no part of the data set.
+        """
+        found: list[str] = []
+        skipped: list[Skipped] = []
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(os.path.join(self._root, folder)) as entries:
+                    for entry in entries:
+                        relpath = f"{folder}/{entry.name}" if folder else entry.name
+                        if relpath in exclude:
+                            skipped.append(Skipped(relpath, "is excluded"))
+                        elif entry.is_dir(follow_symlinks=False):
+                            folders.append(relpath)
+                        elif (problem := self._problem_with_entry(entry, relpath)) is not None:
+                            skipped.append(Skipped(relpath, problem))
+                        else:
+                            found.append(relpath)
+            except OSError as error:
+                skipped.append(Skipped(folder or ".", f"cannot be listed: {error.strerror}"))
+        return Scan(sorted(found), sorted(skipped))
+
+    # --- opening -----------------------------------------------------------------------------
+
+    def open(self, relpath: str) -> OpenedFile:
+        """The file, opened without following any link out of the root; use it in a `with` statement.
+
+        Raises `SourceMissingError`, or `SourceError` if it is not a plain file inside the root.
+        """
+        with _naming(relpath):
+            _refuse_bad_path(relpath)
+            try:
+                return OpenedFile(self._open(relpath, _FILE_FLAGS), relpath, self)
+            except OSError as error:
+                raise _translated(error) from error
+
+    def status(self, relpath: str) -> os.stat_result:
+        """What the name leads to now, links followed; raises `OSError`."""
+        return os.stat(relpath, dir_fd=self._root_fd)
+
+    def _open(self, relpath: str, flags: int) -> int:
+        """A descriptor of that path; a link on the way is followed if it stays inside the root."""
+        try:
+            return self._open_strictly(relpath.split("/"), flags)
+        except _LinkOnTheWayError:
+            try:
+                return self._open_strictly(self._resolved(relpath), flags)
+            except _LinkOnTheWayError:
+                raise SourceError("changed on its way here: a folder or file was replaced by a link") from None
+
+    def _open_strictly(self, parts: list[str], flags: int) -> int:
+        """A descriptor of the path made of these names; raises `_LinkOnTheWayError` if one of them is a link."""
+        here = self._root_fd
+        try:
+            for part in parts[:-1]:
+                below = _open_one(part, _PASSING_FLAGS, here)
+                if here != self._root_fd:
+                    os.close(here)
+                here = below
+            if not flags & os.O_DIRECTORY:
+                # Looked at before it is opened, because opening a device can have effects.
+                status = os.stat(parts[-1], dir_fd=here, follow_symlinks=False)
+                if not stat.S_ISLNK(status.st_mode):
+                    _refuse_special(status)
+            fd = _open_one(parts[-1], flags, here)
+        finally:
+            if here != self._root_fd:
+                os.close(here)
+        try:
+            if not flags & os.O_DIRECTORY:
+                _refuse_special(os.fstat(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _resolved(self, relpath: str) -> list[str]:
+        """The names from the root to where `relpath` really leads; raises `SourceError` if that is outside."""
+        try:
+            place = os.path.realpath(os.path.join(self._root, relpath), strict=True)
+        except FileNotFoundError:
+            raise SourceMissingError(
+                "is, or is reached by, a symbolic link that leads nowhere; mend the link"
+            ) from None
+        parts: list[str] = []
+        # Climbing by identity, not by name: the same folder can be spelled in several ways on a Mac.
+        while not os.path.samestat(os.stat(place), self._root_status):
+            above, name = os.path.split(place)
+            if above == place:
+                raise SourceError("leads out of the source by a symbolic link; replace the link by the file")
+            parts.insert(0, name)
+            place = above
+        return parts or ["."]
+
+    # --- judging -----------------------------------------------------------------------------
+
+    def _problem_with_folder(self, folder: str) -> str | None:
+        """Why nothing under this folder can be delivered, or None; a missing folder is left to be noticed with its file."""
+        if not folder or path_problems(folder):
+            return None
+        try:
+            os.close(self._open(folder, _PASSING_FLAGS))
+        except SourceError as error:
+            return str(error)
+        except OSError:
+            return None
+        return None
+
+    def _problem_with_entry(self, entry: os.DirEntry[str], relpath: str) -> str | None:
+        broken = path_problems(relpath)
+        if broken:
+            return broken[0].message
+        if entry.is_symlink() and entry.is_dir():
+            return "is a symbolic link to a folder; if that lies in the source, its files are found there"
+        # Plain files, by far the most, are known from the listing itself.
+        return None if entry.is_file(follow_symlinks=False) else self.problem_with(relpath)
+
+
+class OpenedFile:
+    """A source file open for reading; `verify_unchanged` tells whether what was read is one state of it."""
+
+    def __init__(self, fd: int, relpath: str, source: DirectorySource) -> None:
+        """Takes over `fd`."""
+        self._file = FileIO(fd, "rb")
+        self._relpath = relpath
+        self._source = source
+        self._identity = Identity.of(os.fstat(fd))
+        # A change in the same tick as the last one would not show in the times: let that tick pass before reading.
+        age_s = time.time() - self._identity.ctime_ns / 1e9
+        if 0 <= age_s < _TICK_S:
+            time.sleep(_TICK_S - age_s)
+            self._identity = Identity.of(os.fstat(fd))
+
+    @property
+    def size(self) -> int:
+        """Size in bytes when it was opened."""
+        return self._identity.size
+
+    def fileno(self) -> int:
+        """The descriptor, for those who send or map the file without reading it here."""
+        return self._file.fileno()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, b"" at the end; raises `SourceError` if the disk cannot read them."""
+        try:
+            return self._file.read(size) or b""
+        except OSError as error:
+            raise SourceError(f"{_quoted(self._relpath)} cannot be read: {error.strerror}") from error
+
+    def rewind(self) -> None:
+        """Go back to the first byte."""
+        self._file.seek(0)
+
+    def verify_unchanged(self) -> None:
+        """Raises `SourceChangedError` unless size, times and identity are as when opened, and the name still leads here.
+
+        Blind spot, as of every tool that relies on stat: a process that had the file mapped and dirty before.
+        """
+        status = os.fstat(self._file.fileno())
+        for field, then, now in zip(Identity._fields, self._identity, Identity.of(status), strict=True):
+            if then != now:
+                raise self._changed(f"changed while it was read: its {field} was {then} and is {now}")
+        try:
+            there = self._source.status(self._relpath)
+        except OSError as error:
+            raise self._changed(f"was taken away while it was read: {error.strerror}") from error
+        if not os.path.samestat(there, status):
+            raise self._changed("was replaced by another file while it was read")
+
+    def _changed(self, how: str) -> SourceChangedError:
+        return SourceChangedError(f"{_quoted(self._relpath)} {how}; let it come to rest, then run again")
+
+    def close(self) -> None:
+        """Close it; twice is no error."""
+        self._file.close()
+
+    def __enter__(self) -> OpenedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open_one(name: str, flags: int, folder_fd: int) -> int:
+    try:
+        return os.open(name, flags, dir_fd=folder_fd)
+    except OSError:
+        # Which errno stands for "a link" differs between systems and flags, so the name itself is asked.
+        if stat.S_ISLNK(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
+            raise _LinkOnTheWayError from None
+        raise
+
+
+def _refuse_bad_path(relpath: str) -> None:
+    broken = path_problems(relpath)
+    if broken:
+        raise SourceError(broken[0].message)
+
+
+def _refuse_special(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"))
+        kind = next((name for is_kind, name in kinds if is_kind(status.st_mode)), "device")
+        raise SourceError(f"is a {kind}, not a plain file; take it out of the index")
+
+
+def _translated(error: OSError) -> SourceError:
+    """What the operating system said, as our error, to be read after the file's name."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return SourceMissingError("does not exist in the source; correct the index or restore the file")
+    return SourceError(f"cannot be read: {error.strerror}")
+
+
+def _quoted(relpath: str) -> str:
+    return f'"{printable(relpath, 300)}"'
+
+
+@contextmanager
+def _naming(relpath: str) -> Iterator[None]:
+    """Puts the file's name before the message of a `SourceError`."""
+    try:
+        yield
+    except SourceError as error:
+        raise type(error)(f"{_quoted(relpath)} {error}") from error.__cause__
+
+
+if TYPE_CHECKING:
+    from upload_core import ports
+
+    _directory = DirectorySource("")
+    _source: ports.Source = _directory
+    _file: ports.SourceFile = OpenedFile(0, "", _directory)
