@@ -143,6 +143,7 @@ class UploadClient:
         self._opened = False
         self._quit = False
         self._stop_reason: str | None = None
+        self._unrecorded_end: tuple[str, str] | None = None
         self._began_ms = 0
         self._bytes_sent = 0
 
@@ -227,7 +228,7 @@ class UploadClient:
     def summary(self) -> Summary:
         """How the session ended (or stands), as one value."""
         delivery, facts = self._delivery, self._delivery.facts
-        outcome, reason = facts.outcome, facts.reason
+        outcome, reason = self._unrecorded_end or (facts.outcome, facts.reason)
         if not outcome:
             outcome, reason = ("complete", "") if delivery.all_valid else ("interrupted", "user")
         return Summary(
@@ -269,6 +270,10 @@ class UploadClient:
             raise NotReadyError("this client was connected before; make a new one")
         self._began_ms = self._ports.clock.now_ms()
         self._open_journal()
+        if self._delivery.all_valid and self._delivery.facts.outcome == "complete":
+            # a finished delivery is not begun again: no sign-in, no lock, not even a record
+            self._finish()
+            raise NothingToDoError("all files are valid already; there is nothing to do")
         engine = self._engine = Engine(self._delivery, self._ports, self._observers)
         self._observers.insert(0, self._notice)
         if self._stop_reason is not None:
@@ -343,8 +348,9 @@ class UploadClient:
         journal.add_revision(revision, merged, changed)
         events: list[ev.Event] = [ev.IndexRevised(revision, merged.digest, len(merged))]
         # what was under way is settled first: only then may its row change
-        events += [ev.TransferInterrupted(file) for file in changed if delivery.state_of(file) in _UNDER_WAY]
-        events += [ev.FileRevised(file) for file in changed if file < old_length]
+        known = [file for file in changed if file < old_length]
+        events += [ev.TransferInterrupted(file) for file in known if delivery.state_of(file) in _UNDER_WAY]
+        events += [ev.FileRevised(file) for file in known]
         time_ms = self._ports.clock.now_ms()
         journal.append(events, time_ms=time_ms)
         delivery.table = merged
@@ -499,6 +505,7 @@ class UploadClient:
                 engine.close(outcome, reason, message)
             except JournalError:
                 engine.abandon()
+                self._unrecorded_end = ("interrupted", "journal")
         self._finish()
 
     def _finish(self) -> None:

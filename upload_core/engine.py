@@ -209,7 +209,7 @@ class Engine:
     def _end_orphan(self) -> None:
         """A stop row ends a validator that nobody drives; it is gone some seconds later."""
         self._append([("stop", "self", "")])
-        self.record([ev.ClientLogAppended(self._client_log.size(), "stop"), ev.StopReported()])
+        self.record([ev.ClientLogAppended(self._client_log.size(), note="stop"), ev.StopReported()])
         deadline = self.now_ms() + int(self.delivery.limits.validator_stop_s * 1000)
         while self.ports.pipeline.is_running():
             if self.now_ms() > deadline:
@@ -329,7 +329,7 @@ class Engine:
         if isinstance(effect, fx.ReportFiles):
             self.take(cmd.FilesReported(effect.stored, effect.failed, size))
         else:
-            self.record([ev.ClientLogAppended(size, "keepalive")])
+            self.record([ev.ClientLogAppended(size, note="keepalive")])
 
     def _rows_of(self, effect: fx.ReportFiles | fx.KeepAlive) -> bytes:
         if isinstance(effect, fx.KeepAlive):
@@ -410,7 +410,7 @@ class Engine:
         if not patient and delivery.facts.outage_ms:
             return  # every request would wait for a world that does not answer
         self._append([("stop", "self", "")])
-        self.record([ev.ClientLogAppended(self._client_log.size(), "stop"), ev.StopReported()])
+        self.record([ev.ClientLogAppended(self._client_log.size(), note="stop"), ev.StopReported()])
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
         deadline = self.now_ms() + int(wait_s * 1000)
         while delivery.client_state == "stopping" and self.now_ms() < deadline:

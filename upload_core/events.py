@@ -203,9 +203,10 @@ class LogEntryNoted(Event, frozen=True):
 
 
 class ValidatorLogRead(Event, frozen=True):
-    """Everything before byte `offset` of the validator's log has been turned into events."""
+    """Everything before byte `offset` of the validator's log has been turned into events, `verdicts` of them verdicts."""
 
     offset: int
+    verdicts: int = 0
 
 
 class ValidatorLogRestarted(Event, frozen=True):
@@ -218,9 +219,13 @@ class ValidatorLogRestarted(Event, frozen=True):
 
 
 class ClientLogAppended(Event, frozen=True):
-    """Our log in the control bucket now ends at byte `size`; `note` names rows that concern no file."""
+    """Our log in the control bucket now ends at byte `size`.
+
+    `told` files were announced by it, `note` names rows that announce none.
+    """
 
     size: int
+    told: int = 0
     note: str = ""
 
 

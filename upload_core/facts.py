@@ -43,6 +43,7 @@ class Facts(msgspec.Struct):
     validator_log_offset: int = 0
     validator_message: str = ""
     heard_ms: int = 0
+    judged_ms: int = 0
     appended_ms: int = 0
     lock_etag: str = ""
     lock_ms: int = 0
@@ -77,7 +78,8 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
         f.run += 1
         f.run_key, f.run_log_start = e.key, e.client_log_size
         f.run_started = f.run_confirmed = False
-    f.run_open, f.stop_reported, f.run_requested_ms = True, False, time_ms
+    f.run_open, f.stop_reported = True, False
+    f.run_requested_ms = f.judged_ms = time_ms
     f.validator_message = ""
 
 
@@ -107,6 +109,8 @@ def _run_over(f: Facts, e: ev.Event, time_ms: int) -> None:
 
 def _log_read(f: Facts, e: ev.ValidatorLogRead, time_ms: int) -> None:
     f.validator_log_offset, f.heard_ms = e.offset, time_ms
+    if e.verdicts:
+        f.judged_ms = time_ms
 
 
 def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
@@ -115,6 +119,8 @@ def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
 
 def _appended(f: Facts, e: ev.ClientLogAppended, time_ms: int) -> None:
     f.client_log_size, f.appended_ms = e.size, time_ms
+    if e.told:
+        f.judged_ms = time_ms  # the validator's turn begins anew
 
 
 def _stop_reported(f: Facts, e: ev.StopReported, _: int) -> None:

@@ -40,6 +40,8 @@ class Limits:
     """How long the `init` row may take after the pipeline was asked."""
     validator_silence_s: float = 120.0
     """The validator writes a keepalive every 10 s of quiet; after twelve missing ones it counts as dead."""
+    verdict_wait_s: float = 3600.0
+    """How long a living validator may judge nothing once it was told of everything; a huge file takes its time."""
     validator_stop_s: float = 60.0
     """How long a stopped validator may take to drain its queue after a finished delivery."""
     outage_s: float = 900.0

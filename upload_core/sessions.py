@@ -76,7 +76,7 @@ def client_log_found(d: Delivery, found: cmd.ClientLogFound, now_ms: int) -> Dec
                 events.append(ev.FileReported(file))
         stopped = stopped or (entry.category == "stop" and entry.ref == "self")
     if found.size != d.facts.client_log_size:
-        events.append(ev.ClientLogAppended(found.size, "found after a lost answer"))
+        events.append(ev.ClientLogAppended(found.size, len(told), "found after a lost answer"))
     if stopped and d.facts.run_open:
         events.append(ev.StopReported())
     return Decision(events)
@@ -150,6 +150,10 @@ def _ending(d: Delivery, now_ms: int) -> Decision | None:
         case "running" if _silent(d, now_ms):
             why = f"nothing was heard of the validator for {limits.validator_silence_s:.0f} s"
             return Decision([ev.ValidatorLost(why)])
+        case "running" if _unheard(d, now_ms):
+            # rows that it never read cannot be told again in the same run, so another run has to judge these files
+            why = f"the validator has judged nothing for {limits.verdict_wait_s:.0f} s; {d.counts[REPORTED]} files wait"
+            return Decision([ev.ValidatorLost(why)])
         case _:
             return None
 
@@ -157,6 +161,12 @@ def _ending(d: Delivery, now_ms: int) -> Decision | None:
 def _silent(d: Delivery, now_ms: int) -> bool:
     # while the archive is out of reach, the validator's silence says nothing about the validator
     return not d.facts.outage_ms and now_ms - d.facts.heard_ms > d.limits.validator_silence_s * 1000
+
+
+def _unheard(d: Delivery, now_ms: int) -> bool:
+    facts = d.facts
+    waiting = d.transfer_complete and not d.counts[DONE]
+    return waiting and now_ms - facts.judged_ms > d.limits.verdict_wait_s * 1000
 
 
 def _close(outcome: str, reason: str, message: str) -> Decision:

@@ -130,4 +130,4 @@ def _inspected(d: Delivery, outcome: fx.FileInspected) -> list[ev.Event]:
 def files_reported(d: Delivery, outcome: cmd.FilesReported, now_ms: int) -> Decision:
     """The rows are in our log: the validator may judge these files from here on."""
     note = f"{len(outcome.failed)} failed" if outcome.failed else ""
-    return Decision([*(ev.FileReported(f) for f in outcome.stored), ev.ClientLogAppended(outcome.size, note)])
+    return Decision([*(ev.FileReported(f) for f in outcome.stored), ev.ClientLogAppended(outcome.size, len(outcome.stored), note)])

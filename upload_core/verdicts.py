@@ -115,5 +115,6 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
         events.append(event)
     if not events and found.offset == d.facts.validator_log_offset:
         return NOTHING
-    events.append(ev.ValidatorLogRead(found.offset))
+    verdicts = sum(1 for entry in found.entries if isinstance(entry, Entry) and entry.category == "validation")
+    events.append(ev.ValidatorLogRead(found.offset, verdicts))
     return Decision(events)
