@@ -34,7 +34,7 @@ class ControlBucketContract:
     @pytest.mark.parametrize("data", [b"", b"x", b"line\nline\r\n\x00\xff", bytes(300_000)], ids=len)
     def test_what_is_put_can_be_read(self, control, data):
         info = control.put(KEY, data)
-        assert control.read(KEY) == (data, control.read(KEY)[1])
+        assert self.content(control) == data
         for seen in (info, control.head(KEY), control.read(KEY)[1]):
             assert (seen.size, seen.etag) == (len(data), info.etag)
 
@@ -181,11 +181,12 @@ class ControlBucketContract:
     def test_a_reader_sees_whole_puts_only(self, control):
         done = threading.Event()
         torn = []
-        control.put(KEY, b"0" * 50_000)
+        key = "d-1-staging-index.csv"
+        control.put(key, b"0" * 50_000)
 
         def read() -> None:
             while not done.is_set():
-                data, info = control.read(KEY)
+                data, info = control.read(key)
                 if len(set(data)) != 1 or len(data) != info.size:
                     torn.append(data[:10])
 
@@ -193,7 +194,7 @@ class ControlBucketContract:
         reader.start()
         try:
             for number in range(100):
-                control.put(KEY, b"%d" % (number % 10) * (50_000 + number))
+                control.put(key, b"%d" % (number % 10) * (50_000 + number))
         finally:
             done.set()
             reader.join()

@@ -11,6 +11,7 @@ from upload_core.effects import (
     Fault,
     FileInspected,
     FileNotStored,
+    FileOutcome,
     FileStored,
     InspectFile,
     TransferFile,
@@ -56,7 +57,7 @@ class DispatcherContract:
         dispatcher.close(0)
 
     def collect(self, dispatcher, count):
-        outcomes = []
+        outcomes: list[FileOutcome] = []
         for _ in range(1000):
             if len(outcomes) >= count:
                 break
@@ -64,7 +65,7 @@ class DispatcherContract:
         return outcomes
 
     def test_every_order_is_answered_exactly_once(self, opened, orders, archive, files):
-        outcomes = []
+        outcomes: list[FileOutcome] = []
         waiting = list(orders)
         while waiting or len(outcomes) < len(orders):
             count = opened.slots

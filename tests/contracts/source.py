@@ -55,7 +55,7 @@ class SourceContract:
         raise NotImplementedError
 
     @pytest.fixture
-    def source(self, make) -> Source:
+    def source(self, make: Callable[[Mapping[str, bytes]], Source]) -> Source:
         return make(FILES)
 
     def test_it_has_a_name(self, source):

@@ -13,6 +13,7 @@ import attrs
 
 from upload_core.files import FileTable
 from upload_core.ports import Dispatcher, IndexBuilder, Limits, Ports, Source, TransferType
+from upload_core.wire import Keys
 
 from .buckets import MemoryArchive, MemoryControlBucket
 from .host import (
@@ -23,12 +24,11 @@ from .host import (
     MemoryStateDump,
 )
 from .journal import MemoryJournal
-from .pipeline import Check, ControlKeys, MemoryPipeline, MemoryValidator, StartRequest
+from .pipeline import Check, MemoryPipeline, MemoryValidator, StartRequest
 from .source import MemoryFile, MemorySource
 
 __all__ = [
     "Check",
-    "ControlKeys",
     "InlineDispatcher",
     "ManualClock",
     "MemoryArchive",
@@ -89,7 +89,7 @@ def memory_ports(
     clock = clock or ManualClock()
     limits = limits or Limits()
     control, archive = MemoryControlBucket(clock), MemoryArchive()
-    keys = ControlKeys.of(dataset, delivery_id, transfer_type)
+    keys = Keys(dataset, delivery_id, transfer_type)
     return MemoryPorts(
         journal=journal or MemoryJournal(),
         index=index or index_in_memory,

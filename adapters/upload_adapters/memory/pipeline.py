@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from upload_core.errors import PipelineError
-from upload_core.ports import Clock, Limits, Pipeline, PipelineAnswer, TransferType
+from upload_core.ports import Clock, Limits, Pipeline, PipelineAnswer
+from upload_core.wire import SELF, Keys, encode_rows, parse_index
 
 from .buckets import MemoryArchive, MemoryControlBucket
 
@@ -26,27 +27,9 @@ KEEPALIVE_S: Final = 10.0
 PATIENCE_S: Final = 240.0
 """Without a row other than `keepalive` for this long the validator gives the client up as missing."""
 
+_AGENT_ID: Final = "memory-validator"
 _COLUMNS: Final = 6
-
-
-@attrs.frozen
-class ControlKeys:
-    """Where one delivery's control objects lie."""
-
-    index: str
-    client_log: str
-    validator_log: str
-    client_lock: str = "lock/client"
-    validator_lock: str = "lock/validator"
-
-    @classmethod
-    def of(cls, dataset: str, delivery_id: str, transfer_type: TransferType) -> ControlKeys:
-        """The keys as the archive's protocol spells them."""
-        return cls(
-            index=f"{dataset}-{delivery_id}-{transfer_type}-index.csv",
-            client_log=f"log/client_{transfer_type}",
-            validator_log=f"log/validator_{transfer_type}",
-        )
+_Reply = tuple[str, str, str, str]
 
 
 @attrs.frozen
@@ -69,7 +52,7 @@ class MemoryPipeline:
         control: MemoryControlBucket,
         archive: MemoryArchive,
         clock: Clock,
-        keys: ControlKeys,
+        keys: Keys,
         *,
         check: Check | None = None,
         limits: Limits | None = None,
@@ -126,7 +109,7 @@ class MemoryValidator:
         control: MemoryControlBucket,
         archive: MemoryArchive,
         clock: Clock,
-        keys: ControlKeys,
+        keys: Keys,
         *,
         check: Check | None = None,
         limits: Limits | None = None,
@@ -137,7 +120,7 @@ class MemoryValidator:
         self._control, self._archive, self._clock, self._keys = control, archive, clock, keys
         self._check = check
         self._staleness_s = (limits or Limits()).lock_staleness_s
-        self._expected: dict[str, str] = {}
+        self._expected: dict[str, str | None] = {}
         self._begun = False
         self._log_size = 0
         self._offset = 0
@@ -152,7 +135,7 @@ class MemoryValidator:
             return
         self._refresh_lock()
         rows = self._new_rows()
-        replies: list[Sequence[str]] = []
+        replies: list[_Reply] = []
         stop_rows = 0
         for row in rows:
             if len(row) != _COLUMNS or not all(row[:4]) or not row[5]:
@@ -174,7 +157,7 @@ class MemoryValidator:
             self.kill("two stop rows came in one piece")
             return
         if not rows and self._now_s() - self._wrote_s >= KEEPALIVE_S:
-            replies.append(("keepalive", "self", "ok", f"{len(self.judged)} / {len(self._expected)}"))
+            replies.append(("keepalive", SELF, "ok", f"{len(self.judged)} / {len(self._expected)}"))
         self._write(replies)
         if stop_rows:
             self.end("the client stopped", status="ok")
@@ -192,7 +175,7 @@ class MemoryValidator:
             return
         if self._begun:
             summary = f"reason: {reason}\nvalidated: {len(self.judged)}\nexpected: {len(self._expected)}"
-            self._write([("shutdown", "self", status, summary), ("stop", "self", "ok", "")])
+            self._write([("shutdown", SELF, status, summary), ("stop", SELF, "ok", "")])
             self._control.delete(self._keys.validator_lock)
         self.alive = False
 
@@ -207,21 +190,19 @@ class MemoryValidator:
         if index is None:
             self._refuse("error", f"no index at {self._keys.index}")
             return
-        self._control.put(self._keys.validator_lock, b"memory-validator")
-        for row in csv.DictReader(io.StringIO(index[0].decode(), newline="")):
-            if row["will_transfer"] == "True":
-                self._expected[row["path"]] = row.get("checksum") or ""
+        self._control.put(self._keys.validator_lock, _AGENT_ID.encode())
+        self._expected = {row.path: row.checksum for row in parse_index(index[0]) if row.will_transfer}
         self._offset = self._control.size(self._keys.client_log)  # what was written before is never read
-        self._write([("init", "self", "ok", "validation pipeline started")])
+        self._write([("init", SELF, "ok", "validation pipeline started")])
 
     def _refuse(self, status: str, message: str) -> None:
-        self._write([("init", "self", status, message), ("stop", "self", "ok", "")])
+        self._write([("init", SELF, status, message), ("stop", SELF, "ok", "")])
         self.alive = False
 
     def _refresh_lock(self) -> None:
         lock = self._control.head(self._keys.validator_lock)
         if lock is None or lock.age_s > self._staleness_s / 4:
-            self._control.put(self._keys.validator_lock, b"memory-validator")
+            self._control.put(self._keys.validator_lock, _AGENT_ID.encode())
 
     def _new_rows(self) -> list[list[str]]:
         found = self._control.read(self._keys.client_log, self._offset)
@@ -239,7 +220,7 @@ class MemoryValidator:
             return f"{relpath!r} was reported twice"
         return ""
 
-    def _judge(self, relpath: str) -> tuple[str, str, str, str]:
+    def _judge(self, relpath: str) -> _Reply:
         problems = list(self._problems(relpath))
         status = self.judged[relpath] = "failure" if problems else "ok"
         return ("validation", relpath, status, "\n".join(f"- {problem}" for problem in problems))
@@ -255,17 +236,13 @@ class MemoryValidator:
         if self._check is not None:
             yield from self._check(relpath, self._archive.read(relpath))
 
-    def _write(self, rows: Sequence[Sequence[str]]) -> None:
+    def _write(self, rows: Sequence[_Reply]) -> None:
         if not rows:
             return
-        now = datetime.fromtimestamp(self._now_s(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, delimiter="\t", lineterminator="\n", escapechar="\\")
-        writer.writerows((now, *row, "memory-validator") for row in rows)
+        now_ms = self._clock.now_ms()
+        data = encode_rows([(now_ms, *row, _AGENT_ID) for row in rows], backslash_escapes=True)
         # Nobody else appends to this log, so its size in this object is its size in the bucket.
-        self._log_size = self._control.append(
-            self._keys.validator_log, text.getvalue().encode(), offset=self._log_size
-        ).size
+        self._log_size = self._control.append(self._keys.validator_log, data, offset=self._log_size).size
         self._wrote_s = self._now_s()
 
     def _now_s(self) -> float:
