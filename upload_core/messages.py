@@ -130,7 +130,7 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.StopReported: _fixed("the validator was told that nothing more comes"),
     # --- sessions ---
     ev.DeliveryCreated: _created,
-    ev.IndexRevised: lambda e: f"the index was revised for the {e.revision}. time and now holds {_files(e.files)}",
+    ev.IndexRevised: lambda e: f"revision {e.revision} of the index was taken over: it holds {_files(e.files)}",
     ev.SessionOpened: _session_opened,
     ev.SignedIn: lambda e: f"signed in as {_shown(e.principal)}",
     ev.LockAcquired: _lock_acquired,
