@@ -43,7 +43,8 @@ class Facts(msgspec.Struct):
     validator_log_offset: int = 0
     validator_message: str = ""
     heard_ms: int = 0
-    judged_ms: int = 0
+    waiting_ms: int = 0
+    """Since when the validator owes the next verdict: since it was last told of files, judged one, or was attached to."""
     appended_ms: int = 0
     lock_etag: str = ""
     lock_ms: int = 0
@@ -79,12 +80,14 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
         f.run_key, f.run_log_start = e.key, e.client_log_size
         f.run_started = f.run_confirmed = False
     f.run_open, f.stop_reported = True, False
-    f.run_requested_ms = f.judged_ms = time_ms
+    f.run_requested_ms = f.waiting_ms = time_ms
     f.validator_message = ""
 
 
 def _run_alive(f: Facts, e: ev.Event, time_ms: int) -> None:
     f.heard_ms = time_ms
+    if isinstance(e, ev.PipelineAttached):
+        f.waiting_ms = time_ms
     if f.run_open and isinstance(e, ev.ValidatorStarted | ev.PipelineAttached):
         f.run_started = True
 
@@ -110,7 +113,7 @@ def _run_over(f: Facts, e: ev.Event, time_ms: int) -> None:
 def _log_read(f: Facts, e: ev.ValidatorLogRead, time_ms: int) -> None:
     f.validator_log_offset, f.heard_ms = e.offset, time_ms
     if e.verdicts:
-        f.judged_ms = time_ms
+        f.waiting_ms = time_ms
 
 
 def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
@@ -120,7 +123,7 @@ def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
 def _appended(f: Facts, e: ev.ClientLogAppended, time_ms: int) -> None:
     f.client_log_size, f.appended_ms = e.size, time_ms
     if e.told:
-        f.judged_ms = time_ms  # the validator's turn begins anew
+        f.waiting_ms = time_ms  # the validator's turn begins anew
 
 
 def _stop_reported(f: Facts, e: ev.StopReported, _: int) -> None:
@@ -132,7 +135,10 @@ def _stop_requested(f: Facts, e: ev.StopRequested, _: int) -> None:
 
 
 def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
-    f.outage_ms = time_ms if isinstance(e, ev.OutageBegan) else 0
+    if isinstance(e, ev.OutageBegan):
+        f.outage_ms = time_ms
+    else:
+        f.outage_ms, f.heard_ms = 0, time_ms  # nobody could hear the validator: its silence counts from now
 
 
 FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {

@@ -166,7 +166,7 @@ def _silent(d: Delivery, now_ms: int) -> bool:
 def _unheard(d: Delivery, now_ms: int) -> bool:
     facts = d.facts
     waiting = d.transfer_complete and not d.counts[DONE]
-    return waiting and now_ms - facts.judged_ms > d.limits.verdict_wait_s * 1000
+    return waiting and now_ms - facts.waiting_ms > d.limits.verdict_wait_s * 1000
 
 
 def _close(outcome: str, reason: str, message: str) -> Decision:
