@@ -330,7 +330,7 @@ class _Handler(BaseHTTPRequestHandler):
             # Also when the browser has gone meanwhile: its answer counts.
             callback.sent(response)
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _respond  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _respond
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         """Say nothing: the request line holds the code."""

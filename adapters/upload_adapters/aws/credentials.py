@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import attrs
@@ -24,8 +23,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
-from upload_adapters.aws.tokens import Unpicklable, masked, without
-from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError
+from upload_adapters.aws.tokens import Unpicklable, masked, server_time, without
+from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError, UploadClientError
 from upload_core.text import printable
 
 METHOD: Final = "cognito-identity-pool"
@@ -119,6 +118,8 @@ class IdentityPool:
     def credentials(self, id_token: str, role: str) -> RoleCredentials:
         """Keys of the role. Raises `LoginRejectedError`, `IdentityError` or `ArchiveUnavailableError`."""
         logins = {self._login_provider: id_token}
+        answer: Any = None
+        failure: UploadClientError | None = None
         try:
             with _quiet_botocore():
                 identity = self._client.get_id(IdentityPoolId=self._pool_id, Logins=logins)["IdentityId"]
@@ -126,14 +127,18 @@ class IdentityPool:
                     IdentityId=identity, Logins=logins, CustomRoleArn=role
                 )
         except botocore.exceptions.ClientError as error:
-            raise _refusal(error, id_token, role) from None
+            failure = _refusal(error, id_token, role)
         except botocore.exceptions.BotoCoreError as error:
-            raise ArchiveUnavailableError(
+            failure = ArchiveUnavailableError(
                 f"the identity pool cannot be reached ({type(error).__name__}); check network, proxy and CA settings"
-            ) from None
+            )
+        if failure is not None:
+            # Raised out here so that it is chained to nothing: the server's own words may quote the token.
+            raise failure
         given = answer["Credentials"]
         # Expiry is by the server's clock; what counts here is how much is left, on ours.
-        left_s = given["Expiration"].timestamp() - self._server_time(answer)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        left_s = given["Expiration"].timestamp() - server_time(date, self._now())
         if left_s <= 0:
             raise IdentityError("the identity pool gave credentials that have expired already; ask the archive's staff")
         return RoleCredentials(
@@ -142,12 +147,6 @@ class IdentityPool:
             session_token=given["SessionToken"],
             expires_at=self._now() + left_s,
         )
-
-    def _server_time(self, answer: Any) -> float:
-        try:
-            return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
-        except (KeyError, ValueError, TypeError):
-            return self._now()
 
 
 def renewing_session(
@@ -198,7 +197,7 @@ def renewing_session(
         raise ConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
 
 
-def _refusal(error: botocore.exceptions.ClientError, id_token: str, role: str) -> Exception:
+def _refusal(error: botocore.exceptions.ClientError, id_token: str, role: str) -> UploadClientError:
     detail = error.response.get("Error", {})
     code, words = str(detail.get("Code", "")), without(str(detail.get("Message", "")), [id_token])
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)

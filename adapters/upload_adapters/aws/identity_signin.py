@@ -84,7 +84,7 @@ class PastedSignIn:
 
 def _code_in(pasted: str, attempt: Attempt) -> str | None:
     """The code in what was pasted; a bare code carries no state, but without this attempt's verifier it is worthless."""
-    if "://" in pasted or "?" in pasted or "=" in pasted.rstrip("="):
+    if "://" in pasted or "&" in pasted or pasted.startswith(("?", "code=", "state=", "error=")):
         try:
             query = urlsplit(pasted).query or pasted
         except ValueError:

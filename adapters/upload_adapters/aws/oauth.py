@@ -11,8 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import attrs
@@ -20,8 +19,8 @@ import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
-from upload_adapters.aws.tokens import Claims, IdTokenVerifier, Tokens, Unpicklable, masked, without
-from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError
+from upload_adapters.aws.tokens import Claims, IdTokenVerifier, Tokens, Unpicklable, masked, server_time, without
+from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError, UploadClientError
 
 TIMEOUT_S: Final = 15.0
 SCOPE: Final = "openid email"
@@ -180,21 +179,23 @@ class OAuthClient:
         """Make the refresh token, and what came of it, worthless; without a place to ask, nothing happens."""
         if not self.endpoints.revoke:
             return
+        failure: UploadClientError
         try:
             with self._session() as session:
-                answer = session.revoke_token(
+                status = session.revoke_token(
                     self.endpoints.revoke,
                     token=refresh_token,
                     token_type_hint="refresh_token",  # noqa: S106 - the name of a kind of token
                     timeout=TIMEOUT_S,
                     allow_redirects=False,
-                )
+                ).status_code
+            if status < 300:
+                return
+            kind = ArchiveUnavailableError if status >= 500 or status == _TOO_MANY_REQUESTS else IdentityError
+            failure = kind(f"{self._host} did not revoke the sign-in (HTTP {status}); it ends by itself in time")
         except requests.RequestException as error:
-            self._unreachable(error)
-        if answer.status_code >= 500 or answer.status_code == _TOO_MANY_REQUESTS:
-            raise ArchiveUnavailableError(f"{self._host} did not revoke the sign-in (HTTP {answer.status_code})")
-        if not answer.ok:
-            raise IdentityError(f"{self._host} did not revoke the sign-in (HTTP {answer.status_code})")
+            failure = self._unreachable(error)
+        raise failure
 
     def logout_url(self) -> str:
         """The page that ends the browser's own session with the issuer, or ""."""
@@ -227,21 +228,26 @@ class OAuthClient:
                 session.register_compliance_hook("access_token_response", remember)
                 session.register_compliance_hook("refresh_token_response", remember)
                 answer = dict(request(session))
+            return answer, server_time(seen[0].headers.get("Date"), self._now())
         except OAuthError as error:
             code, words = without(str(error.error), secret), without(str(error.description or ""), secret)
-            if code in _PASSING_ERRORS or (seen and seen[0].status_code == _TOO_MANY_REQUESTS):
-                raise ArchiveUnavailableError(f"{self._host} cannot sign in anybody now ({code})") from None
-            raise IdentityError(f"{self._host} refused ({code}{': ' if words else ''}{words}); sign in again") from None
+            if code in _PASSING_ERRORS or seen[0].status_code == _TOO_MANY_REQUESTS:
+                failure: UploadClientError = ArchiveUnavailableError(f"{self._host} can sign in nobody now ({code})")
+            else:
+                reason = f"{code}: {words}" if words else code
+                failure = IdentityError(f"{self._host} refused ({reason}); sign in again")
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             if status >= 500 or status == _TOO_MANY_REQUESTS:
-                raise ArchiveUnavailableError(f"{self._host} does not work now (HTTP {status})") from None
-            raise IdentityError(f"{self._host} refused (HTTP {status}); sign in again") from None
+                failure = ArchiveUnavailableError(f"{self._host} does not work now (HTTP {status})")
+            else:
+                failure = IdentityError(f"{self._host} refused (HTTP {status}); sign in again")
         except requests.RequestException as error:
-            self._unreachable(error)
+            failure = self._unreachable(error)
         except ValueError:
-            raise IdentityError(f"{self._host} gave an answer that is none; check `domain` in [identity]") from None
-        return answer, _server_time(seen[0], self._now())
+            failure = IdentityError(f"{self._host} gave an answer that is none; check `domain` in [identity]")
+        # Raised out here so that it is chained to nothing: those errors hold the request, or the server's own words.
+        raise failure
 
     def _tokens(
         self,
@@ -264,11 +270,11 @@ class OAuthClient:
             expires_at=self._now() + claims.lifetime_s,
         )
 
-    def _unreachable(self, error: requests.RequestException) -> NoReturn:
+    def _unreachable(self, error: requests.RequestException) -> ArchiveUnavailableError:
         # Only the kind: the error holds the request, and the request a token.
-        raise ArchiveUnavailableError(
+        return ArchiveUnavailableError(
             f"{self._host} cannot be reached ({type(error).__name__}); check the network, proxy and CA settings"
-        ) from None
+        )
 
 
 def _get_json(url: str) -> dict[str, Any]:
@@ -297,11 +303,3 @@ def _get_json(url: str) -> dict[str, Any]:
 def _ca_bundle() -> str | bool:
     """The CAs to trust: boto3's own variable counts here too; that of requests, where it is set, goes before it."""
     return os.environ.get("AWS_CA_BUNDLE") or True
-
-
-def _server_time(response: requests.Response, ours: float) -> float:
-    """The time the answer was given, by the clock that also dates its tokens; ours where it does not say."""
-    try:
-        return parsedate_to_datetime(response.headers["Date"]).timestamp()
-    except (KeyError, ValueError, TypeError):
-        return ours

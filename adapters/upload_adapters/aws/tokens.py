@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -23,6 +24,8 @@ MASK: Final = "***"
 ALGORITHMS: Final = ["RS256", "ES256"]
 """Asymmetric ones only: with an HMAC algorithm the public key would do as a forger's secret."""
 CLOCK_LEEWAY_S: Final = 60
+SKEW_S_MIN: Final = 2.0
+"""Clocks that differ by less count as equal."""
 TEXT_MAX: Final = 300
 """Characters of a server's own words that we repeat."""
 
@@ -42,6 +45,21 @@ def without(text: str, secrets: Iterable[str | None]) -> str:
         if secret:
             text = text.replace(secret, MASK)
     return printable(text, TEXT_MAX)
+
+
+def server_time(date: str | None, ours: float) -> float:
+    """The time of a server's clock, from the Date of its answer; ours where it says none, or nothing different.
+
+    A Date is cut to whole seconds: counting the cut second as over makes a life look shorter, never longer.
+
+    >>> server_time("Thu, 01 Jan 1970 00:10:00 GMT", 5.0), server_time("Thu, 01 Jan 1970 00:10:00 GMT", 600.7)
+    (601.0, 600.7)
+    """
+    try:
+        theirs = parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError):
+        return ours
+    return ours if abs(theirs - ours) <= SKEW_S_MIN else theirs + 1.0
 
 
 class Unpicklable:
