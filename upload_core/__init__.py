@@ -3,7 +3,6 @@
 Start with `UploadClient`; `upload_adapters` holds the adapters, which hosts may replace.
 """
 
-from upload_core.client import RELEASE as __version__
 from upload_core.client import UploadClient
 from upload_core.dataroot import Bucket, DataRoot
 from upload_core.errors import (
@@ -31,6 +30,7 @@ from upload_core.files import ClientFile
 from upload_core.journal import Record
 from upload_core.outcomes import Summary
 from upload_core.ports import Ports
+from upload_core.release import __version__
 
 resume = UploadClient.resume
 

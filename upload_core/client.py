@@ -31,6 +31,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID
 from upload_core.outcomes import FailedFile, Summary, exit_code_of
 from upload_core.ports import Ports, TransferType
+from upload_core.release import __version__
 from upload_core.wiring import WiringRequest, default_wiring
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
     DataFrame = Any
 
-RELEASE = "0.1.0"
 MAX_RETRIES_LIMIT = 200
 """Retries are counted in a byte for each file."""
 STEP_S = 0.25
@@ -285,7 +285,7 @@ class UploadClient:
             source=self._ports.source.name,
             host=self._ports.host,
             pid=self._ports.pid,
-            release=RELEASE,
+            release=__version__,
         )
         try:
             engine.connect(opening)
@@ -422,7 +422,7 @@ class UploadClient:
         if self.state == "connected":
             self._guarded(lambda: engine.start_pipeline(self.lambda_client_config))
 
-    def transfer_next_file(self) -> None | ClientFile:
+    def transfer_next_file(self) -> None | ClientFile:  # noqa: RUF036 - the order in which the published API writes it
         """Put the next file in line and return it; None, with a warning, if no file waits.
 
         Raises `NotReadyError` if the client is not connected or has crashed.
@@ -545,7 +545,14 @@ class UploadClient:
         header = ("relpath", "state", "retries", "size", "checksum", "message")
         table = self._delivery.table
         rows = (
-            (file.relpath, file.state, str(file.retries), str(table.size(number)), file.checksum or "", file.message or "")
+            (
+                file.relpath,
+                file.state,
+                str(file.retries),
+                str(table.size(number)),
+                file.checksum or "",
+                file.message or "",
+            )
             for number, file in enumerate(self.files())
         )
         try:
@@ -592,5 +599,3 @@ def _check_settings(dataset: str, delivery_id: str, transfer_type: str, n_thread
         raise ConfigurationError(f"n_threads is {n_threads}; it must be at least 1")
     if not 0 <= max_retries <= MAX_RETRIES_LIMIT:
         raise ConfigurationError(f"max_retries is {max_retries}; it must be between 0 and {MAX_RETRIES_LIMIT}")
-
-

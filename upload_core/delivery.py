@@ -22,7 +22,6 @@ from upload_core.facts import FACT_CHANGES, Facts
 from upload_core.files import FileTable
 from upload_core.lifecycle import (
     ABANDONED,
-    DONE,
     FAILED,
     FILE_STATES,
     FILE_TABLE,
@@ -72,7 +71,7 @@ class Delivery:
     client: ClientLifecycle = attrs.field(factory=ClientLifecycle, repr=False)
     messages: dict[int, str] = attrs.field(factory=dict, repr=False)
     deferred: dict[int, tuple[str, str]] = attrs.field(factory=dict, repr=False)
-    limits: Limits = Limits()
+    limits: Limits = attrs.field(factory=Limits)
     """How the host paces this client; not part of the state."""
     retry_due_ms: dict[int, int] = attrs.field(factory=dict, repr=False)
     """Failed files in the order they failed and when each may go again; derived from events, not part of the state."""

@@ -130,7 +130,7 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
         raise JournalVersionError(
             f"the journal has format {version}, this release reads up to {FORMAT_VERSION}: upgrade upload-core"
         )
-    body, found, rest = line[: -_SUFFIX_BYTES], line[-_SUFFIX_BYTES:], line[-1:]
+    body, found, rest = line[:-_SUFFIX_BYTES], line[-_SUFFIX_BYTES:], line[-1:]
     sealed, crc = _seal(body, 0)
     if rest != b"\n" or sealed[-_SUFFIX_BYTES:] != found:
         raise JournalDamagedError(f"the header of {where} fails its CRC; restore the segment from a copy")
@@ -273,9 +273,7 @@ def replay(chunks: Iterable[bytes], start: Position, delivery: Delivery) -> tupl
 
 def _after(piece: bytes, before: Position) -> Position:
     last = _stamp.decode(piece[piece.rfind(_RECORD_START) :])
-    return Position(
-        before.segment, before.offset + len(piece), last.seq, zlib.crc32(piece, before.crc), last.time
-    )
+    return Position(before.segment, before.offset + len(piece), last.seq, zlib.crc32(piece, before.crc), last.time)
 
 
 def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:

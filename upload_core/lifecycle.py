@@ -197,6 +197,7 @@ FILE_TABLE: Final[dict[str, bytes]] = _derive_all(file_machine(), retries_left=T
 FILE_TABLE_SPENT: Final[dict[str, bytes]] = _derive_all(file_machine(), retries_left=False)
 """The same for a file that has none left."""
 
+
 class ClientLifecycle:
     """The client's lifecycle, run by its machine directly: it moves a few times a day."""
 

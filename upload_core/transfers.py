@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
-from upload_core.commands import NOTHING, Decision
+from upload_core.commands import Decision
 from upload_core.lifecycle import FILE_STATES, PENDING, READY, TRANSFERRING, UNRESOLVED
 from upload_core.recovery import Verdict, file_case
 from upload_core.retry import FAULT_RULES
@@ -47,7 +48,7 @@ def start_transfers(d: Delivery, slots: int, now_ms: int, *, queue: bool = True)
     )
 
 
-def inspect(d: Delivery, slots: int, busy: cmd.Collection[int]) -> list[fx.InspectFile]:
+def inspect(d: Delivery, slots: int, busy: Collection[int]) -> list[fx.InspectFile]:
     """Ask the archive about up to `slots` files that are in doubt and that no worker is at."""
     table = d.table
     found = (file for file in d.files_in(UNRESOLVED) if file not in busy)
@@ -130,4 +131,6 @@ def _inspected(d: Delivery, outcome: fx.FileInspected) -> list[ev.Event]:
 def files_reported(d: Delivery, outcome: cmd.FilesReported, now_ms: int) -> Decision:
     """The rows are in our log: the validator may judge these files from here on."""
     note = f"{len(outcome.failed)} failed" if outcome.failed else ""
-    return Decision([*(ev.FileReported(f) for f in outcome.stored), ev.ClientLogAppended(outcome.size, len(outcome.stored), note)])
+    return Decision(
+        [*(ev.FileReported(f) for f in outcome.stored), ev.ClientLogAppended(outcome.size, len(outcome.stored), note)]
+    )

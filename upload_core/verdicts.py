@@ -108,9 +108,7 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
             confirmed = True
             events.append(ev.RunConfirmed())
         state = FILE_STATES[code].name
-        event = _verdict(
-            file, state, entry, meaning_of(state, ok=entry.status == ev.OK, catching_up=catching_up)
-        )
+        event = _verdict(file, state, entry, meaning_of(state, ok=entry.status == ev.OK, catching_up=catching_up))
         codes[file] = FILE_TABLE[type(event).__name__][code]
         events.append(event)
     if not events and found.offset == d.facts.validator_log_offset:
