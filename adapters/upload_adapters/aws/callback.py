@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import errno
 import hmac
-import html
 import secrets
-import socket
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
+from upload_adapters.aws.callback_http import LoopbackServer, Response
 from upload_adapters.aws.tokens import masked, without
 from upload_core.errors import ConfigurationError, IdentityError
 
 REQUEST_TIMEOUT_S: Final = 10.0
 """How long one client may take in all: no browser needs a second."""
-CONNECTIONS_MAX: Final = 32
 LAST_PAGE_GRACE_S: Final = 3.0
 """How long the server stays for the browser to fetch the closing page."""
 _ADDRESSES: Final = {
@@ -38,19 +35,6 @@ _ADDRESSES: Final = {
 }
 _NO_SUCH_ADDRESS: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
 _HTTP_PORT: Final = 80
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width"></head>
-<body><main><h1>{title}</h1><p>{text}</p></main></body></html>
-"""
-_HEADERS: Final = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Connection": "close",
-}
 
 
 @attrs.frozen
@@ -122,7 +106,7 @@ class CallbackServer:
         host, port, self._path = _loopback_place(redirect_uri)
         self._state = state
         self._authorize_url = authorize_url
-        self.request_timeout_s = request_timeout_s
+        self._request_timeout_s = request_timeout_s
         self._last_page_grace_s = last_page_grace_s
         self._ticket = f"/start-{secrets.token_urlsafe(16)}"
         self._last_page = f"/received-{secrets.token_urlsafe(16)}"
@@ -133,7 +117,6 @@ class CallbackServer:
         self._answer: Answer | None = None
         self._answered = threading.Event()
         self._last_page_sent = threading.Event()
-        self._connections = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self._servers = self._listen(host, port, redirect_uri)
         self._threads = [
             threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True) for server in self._servers
@@ -164,12 +147,12 @@ class CallbackServer:
         assert self._answer is not None  # set before the event
         return self._answer
 
-    def _listen(self, host: str, port: int, redirect_uri: str) -> list[_Server]:
-        servers: list[_Server] = []
+    def _listen(self, host: str, port: int, redirect_uri: str) -> list[LoopbackServer]:
+        servers: list[LoopbackServer] = []
         with ExitStack() as undo:
             for address, needed in _ADDRESSES[host]:
                 try:
-                    server = _Server(address, port, self)
+                    server = LoopbackServer(address, port, self, request_timeout_s=self._request_timeout_s)
                 except OSError as error:
                     # Without IPv6 there is no ::1 to hold; a port that is taken there is another matter.
                     if needed or error.errno not in _NO_SUCH_ADDRESS:
@@ -183,7 +166,7 @@ class CallbackServer:
             undo.pop_all()
         return servers
 
-    def respond(self, method: str, target: str, host: str) -> _Response:
+    def respond(self, method: str, target: str, host: str) -> Response:
         """What one request gets; the only place that changes anything."""
         parts = urlsplit(target)
         if method != "GET":
@@ -196,7 +179,7 @@ class CallbackServer:
                 return _REFUSED if self._answer.code is None else _RECEIVED
             if parts.path == self._ticket and self._authorize_url and self._answer is None:
                 url, self._authorize_url = self._authorize_url, ""
-                return _Response(HTTPStatus.FOUND, "Sign in", "You are being sent on to the sign-in page.", url)
+                return Response(HTTPStatus.FOUND, "Sign in", "You are being sent on to the sign-in page.", url)
             if parts.path == self._ticket:
                 return _USED
             if parts.path != self._path:
@@ -208,9 +191,9 @@ class CallbackServer:
                 return _SECOND
             self._answer = answer
         # The closing page has an address of its own, so that no code stays in the browser's history.
-        return _Response(HTTPStatus.SEE_OTHER, "Sign-in received", "Go back to the terminal.", self._last_page)
+        return Response(HTTPStatus.SEE_OTHER, "Sign-in received", "Go back to the terminal.", self._last_page)
 
-    def sent(self, response: _Response) -> None:
+    def sent(self, response: Response) -> None:
         """Called once the response is on its way: only then may the server go."""
         if response in (_RECEIVED, _REFUSED):
             self._last_page_sent.set()
@@ -218,119 +201,26 @@ class CallbackServer:
             self._answered.set()
 
 
-@attrs.frozen
-class _Response:
-    status: HTTPStatus
-    title: str
-    text: str
-    location: str = attrs.field(default="", repr=masked)
-
-
-_RECEIVED: Final = _Response(
+_RECEIVED: Final = Response(
     HTTPStatus.OK, "Sign-in received", "Go back to the program that asked for it. This window can be closed."
 )
-_REFUSED: Final = _Response(
+_REFUSED: Final = Response(
     HTTPStatus.OK, "Sign-in refused", "You are not signed in. The program that asked for it says more."
 )
-_STRAY: Final = _Response(
+_STRAY: Final = Response(
     HTTPStatus.NOT_FOUND, "Nothing here", "This address only waits for the end of a sign-in. Nothing was changed."
 )
-_WRONG: Final = _Response(
+_WRONG: Final = Response(
     HTTPStatus.BAD_REQUEST,
     "Not this sign-in",
     "This is no answer to the sign-in that is waited for. Nothing was changed. "
     "Use the window that the program opened, or run it again.",
 )
-_SECOND: Final = _Response(
+_SECOND: Final = Response(
     HTTPStatus.CONFLICT, "Already received", "This sign-in was received before. Nothing was changed."
 )
-_USED: Final = _Response(
+_USED: Final = Response(
     HTTPStatus.GONE,
     "Already started",
     "This sign-in was started before. Go on in the window where it was, or run the program again.",
 )
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    # Where this means more than "a port just closed is free again", another program could take our port.
-    allow_reuse_address = not hasattr(socket, "SO_EXCLUSIVEADDRUSE")
-    request_queue_size = CONNECTIONS_MAX
-
-    def __init__(self, address: str, port: int, callback: CallbackServer) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.callback = callback
-        super().__init__((address, port), _Handler)
-
-    def server_bind(self) -> None:
-        """Bind without asking a name server for our name, which can take seconds."""
-        if self.address_family == socket.AF_INET6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if self.allow_reuse_address:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve in a thread of its own, within a limit: beyond it clients are turned away at once."""
-        if not self.callback._connections.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self.callback._connections.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one client, and end it when its time is over: a timeout of each read alone could be fed for ever."""
-
-        def cut() -> None:
-            with suppress(OSError):  # it may have just ended by itself
-                request.shutdown(socket.SHUT_RDWR)
-
-        deadline = threading.Timer(self.callback.request_timeout_s, cut)
-        deadline.daemon = True
-        deadline.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            deadline.cancel()
-            self.callback._connections.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a traceback of a broken connection could quote the request."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    server_version = "upload-core"
-    sys_version = ""
-    error_content_type = "text/html; charset=utf-8"
-    error_message_format = _PAGE.format(
-        title="Nothing here", text="This is no request for a page. Nothing was changed."
-    )
-
-    def _respond(self) -> None:
-        callback = self.server.callback
-        response = callback.respond(self.command, self.path, self.headers.get("Host", ""))
-        body = _PAGE.format(title=html.escape(response.title), text=html.escape(response.text)).encode()
-        self.send_response(response.status)
-        for name, value in _HEADERS.items():
-            self.send_header(name, value)
-        if response.location:
-            self.send_header("Location", response.location)
-        self.send_header("Content-Length", str(len(body)))
-        try:
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
-        finally:
-            # Also when the browser has gone meanwhile: its answer counts.
-            callback.sent(response)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _respond
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Say nothing: the request line holds the code."""

@@ -8,8 +8,8 @@ from contextlib import closing
 
 import pytest
 
-from upload_adapters.aws import callback
 from upload_adapters.aws.callback import CallbackServer, parse_answer
+from upload_adapters.aws.callback_http import CONNECTIONS_MAX
 from upload_core.errors import ConfigurationError, IdentityError
 
 STATE = "CANARY-state"
@@ -165,7 +165,7 @@ def drip(connection):
 
 
 def test_more_clients_than_the_limit_are_turned_away_and_the_port_recovers(server):
-    idle = [socket.create_connection(("127.0.0.1", port(server))) for _ in range(callback.CONNECTIONS_MAX + 20)]
+    idle = [socket.create_connection(("127.0.0.1", port(server))) for _ in range(CONNECTIONS_MAX + 20)]
     time.sleep(1.0)
     for connection in idle:
         connection.close()
