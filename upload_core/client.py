@@ -29,6 +29,7 @@ from upload_core.errors import (
 from upload_core.files import ClientFile, FileTable
 from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID
+from upload_core.opening import connect, open_delivery
 from upload_core.outcomes import FailedFile, Summary, exit_code_of
 from upload_core.ports import Ports, TransferType
 from upload_core.release import __version__
@@ -274,7 +275,7 @@ class UploadClient:
             # a finished delivery is not begun again: no sign-in, no lock, not even a record
             self._finish()
             raise NothingToDoError("all files are valid already; there is nothing to do")
-        engine = self._engine = Engine(self._delivery, self._ports, self._observers)
+        engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
         self._observers.insert(0, self._notice)
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
@@ -288,7 +289,7 @@ class UploadClient:
             release=__version__,
         )
         try:
-            engine.connect(opening)
+            connect(engine, opening)
         except NothingToDoError:
             self._finish()
             raise
@@ -297,65 +298,15 @@ class UploadClient:
             raise
 
     def _open_journal(self) -> None:
-        ports, created = self._ports, self._created
-        if not self.own_agent_id and not self._opened:
-            raise ConfigurationError("these ports suggest no agent id; pass own_agent_id")
         if not self._opened:
+            if not self.own_agent_id:
+                raise ConfigurationError("these ports suggest no agent id; pass own_agent_id")
+            assert self._table is not None, "a client is made with a table or with an opened journal"
+            self._delivery = open_delivery(self._ports, self._created, self._table)
             self._opened = True
-            delivery = ports.journal.open()
-            if delivery is None:
-                assert self._table is not None
-                delivery = ports.journal.create(created, self._table, time_ms=ports.clock.now_ms())
-            else:
-                self._check_same(delivery)
-            self._delivery = delivery
         facts = self._delivery.facts
         if not self._own_agent_id_given:
             self.own_agent_id = facts.agent_id  # the lock object carries it: the same agent re-enters at once
-        facts.agent_id = self.own_agent_id
-        self._delivery.limits = ports.limits
-        if self._table is not None and self._table.digest != facts.index_digest:
-            self._revise(self._table)
-
-    def _check_same(self, delivery: Delivery) -> None:
-        old, new = delivery.created, self._created
-        for what in ("dataset", "delivery_id", "transfer_type", "archive"):
-            if getattr(old, what) != getattr(new, what):
-                self._ports.journal.close()
-                self._quit = True
-                raise ConfigurationError(
-                    f"the journal {self._ports.journal.name} belongs to another delivery: its {what} is "
-                    f"{getattr(old, what)!r}, not {getattr(new, what)!r}; name another journal"
-                )
-
-    def _revise(self, table: FileTable) -> None:
-        """Take over an index that changed since the journal was begun."""
-        delivery, journal = self._delivery, self._ports.journal
-        removed = delivery.table.diff(table).removed
-        if removed:
-            names = ", ".join(repr(delivery.table.path(file)) for file in removed[:3])
-            journal.close()
-            self._quit = True
-            raise ConfigurationError(
-                f"the index no longer lists {len(removed)} files that the journal {journal.name} has ({names}...); "
-                "put them back, or name another journal: what is stored and valid is recognised and not sent again"
-            )
-        old_length = len(delivery)
-        merged, changed = delivery.table.merged(table)
-        if not changed:
-            return
-        revision = delivery.facts.index_revision + 1
-        journal.add_revision(revision, merged, changed)
-        events: list[ev.Event] = [ev.IndexRevised(revision, merged.digest, len(merged))]
-        # what was under way is settled first: only then may its row change
-        known = [file for file in changed if file < old_length]
-        events += [ev.TransferInterrupted(file) for file in known if delivery.state_of(file) in _UNDER_WAY]
-        events += [ev.FileRevised(file) for file in known]
-        time_ms = self._ports.clock.now_ms()
-        journal.append(events, time_ms=time_ms)
-        delivery.table = merged
-        for event in events:
-            delivery.apply(event, time_ms)
 
     def run(self) -> Summary:
         """Deliver to the end, whatever the end is, and say how it ended; a second call only says it again.
@@ -574,8 +525,6 @@ class UploadClient:
             raise NotReadyError(f"connect first: the client is {self.state}")
         return self._engine
 
-
-_UNDER_WAY = frozenset({"pending", "transferring"})
 
 _ENDINGS: Mapping[type[BaseException], tuple[str, str]] = {
     LockHeldError: ("refused", "lock"),

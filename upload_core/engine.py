@@ -8,29 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core import wire
+from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
 from upload_core.errors import (
     ArchiveUnavailableError,
+    JournalError,
     LockLostError,
-    NothingToDoError,
     PipelineError,
     UploadClientError,
-    ValidatorStoppedError,
 )
 from upload_core.journal import Record
-from upload_core.lifecycle import ABANDONED, INVALID, UNRESOLVED, VALID
-from upload_core.logs import AppendLog, LogReader
+from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.ports import Ports, TransferType
-from upload_core.recovery import Run, RunStep, run_step
 from upload_core.timestamps import iso
-from upload_core.validation import Entry, LogParser, MalformedLine
 
 Observer = Callable[[Record], object]
 
@@ -50,7 +47,7 @@ STOP_WAIT_S: Final = 2.0
 class Engine:
     """One session of one delivery."""
 
-    def __init__(self, delivery: Delivery, ports: Ports, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, delivery: Delivery, ports: Ports, agent_id: str, observers: Sequence[Observer] = ()) -> None:
         created = delivery.created
         self.delivery = delivery
         self.ports = ports
@@ -59,14 +56,11 @@ class Engine:
         delivery.limits = ports.limits
         kind: TransferType = "sample" if created.transfer_type == "sample" else "staging"
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
-        self.lock = OwnerLock(
-            ports.control, self.keys.client_lock, delivery.facts.agent_id, ports.limits.lock_staleness_s
-        )
-        self._client_log = AppendLog(ports.control, self.keys.client_log, 0)
-        self._validator_log = LogReader(ports.control, self.keys.validator_log)
-        self._busy: set[int] = set()
+        self.lock = OwnerLock(ports.control, self.keys.client_lock, agent_id, ports.limits.lock_staleness_s)
+        self.conversation = Conversation(ports.control, self.keys, delivery)
+        self.busy: set[int] = set()
+        """Files that workers are at."""
         self._failed: list[int] = []
-        self._unsent: tuple[bytes, fx.ReportFiles | fx.KeepAlive] | None = None
         self._opened = False
         self._dispatching = False
         self._now_ms = 0
@@ -109,50 +103,37 @@ class Engine:
             self.ports.journal.snapshot(delivery)
 
     def _perform(self, effects: Sequence[fx.Effect]) -> None:
-        orders: list[fx.FileOrder] = []
+        orders = [effect for effect in effects if isinstance(effect, fx.TransferFile | fx.InspectFile)]
         for effect in effects:
             match effect:
-                case fx.TransferFile() | fx.InspectFile():
-                    orders.append(effect)
                 case fx.RenewLock():
                     self.renew_lock()
+                case fx.TransferFile() | fx.InspectFile():
+                    # all at once, and before anything that may fail: they are recorded as started
+                    self._submit(orders)
+                    orders = []
                 case fx.ReportFiles() | fx.KeepAlive():
                     self._report(effect)
                 case fx.CloseSession():
                     self.close(effect.outcome, effect.reason, effect.message)
+                case _:
+                    assert_never(effect)
+
+    def _submit(self, orders: Sequence[fx.FileOrder]) -> None:
         if orders:
-            self._busy.update(order.file for order in orders)
+            self.busy.update([order.file for order in orders])
             self.ports.dispatcher.submit(orders)
 
     # --- beginning -------------------------------------------------------------------------------
 
-    def connect(self, opening: cmd.OpenSession) -> None:
-        """Open a session: sign in, take the lock, learn what the archive knows, settle every doubt.
-
-        Raises `NothingToDoError` when every file is valid already, `IdentityError`, `LockHeldError`,
-        `ArchiveUnavailableError`.
-        """
-        delivery, ports = self.delivery, self.ports
+    def open(self, opening: cmd.OpenSession) -> None:
+        """Record that this session begins, and get the workers ready."""
         self.take(opening)
         self._opened = True
-        self.record([ev.SignedIn(ports.identity.sign_in())])
-        self.acquire_lock()
-        ports.dispatcher.open(ports.source, ports.archive, opening.n_threads)
+        self.ports.dispatcher.open(self.ports.source, self.ports.archive, opening.n_threads)
         self._dispatching = True
-        self._find_client_log()
-        while self._read_validator_log():
-            pass
-        if delivery.facts.run == 0:
-            self.take(cmd.SightStored([(stored.relpath, stored.size) for stored in ports.archive.list()]))
-        step = run_step(delivery.run_state, validator_at_work=ports.pipeline.is_running())
-        if step is RunStep.END_ORPHAN:
-            self._end_orphan()
-        elif step is RunStep.ATTACH:
-            self.record([ev.PipelineAttached("a validation run of this delivery is at work")])
-        self._settle_doubts()
-        if delivery.all_valid:
-            self.close("complete", "", "all files were valid already")
-            raise NothingToDoError("all files are valid already; there is nothing to do")
+
+    # --- the lock --------------------------------------------------------------------------------
 
     def acquire_lock(self) -> None:
         """Take or re-enter the delivery's lock; raises `LockHeldError`."""
@@ -183,42 +164,7 @@ class Engine:
     def _hold(self) -> None:
         self.ports.dispatcher.hold_until(self._hold_until_ms())
 
-    def _find_client_log(self) -> None:
-        """Learn what our log holds beyond what the journal knows: an append may have lost its answer."""
-        known = self.delivery.facts.client_log_size
-        found = self.ports.control.head(self.keys.client_log)
-        size = 0 if found is None else found.size
-        entries: list[Entry | MalformedLine] = []
-        if size > known and self.delivery.run_state is not Run.NONE:
-            read = self.ports.control.read(self.keys.client_log, known)
-            if read is not None:
-                parser = LogParser(known, backslash_escapes=False)
-                entries = parser.feed(read[0])
-                size = known + len(read[0])
-        self.take(cmd.ClientLogFound(entries, size))
-        self._client_log = AppendLog(self.ports.control, self.keys.client_log, size)
-
-    def _settle_doubts(self) -> None:
-        """Ask the archive about every file in doubt, before anything is announced or sent."""
-        while self.delivery.counts[UNRESOLVED]:
-            self.take(cmd.SettleDoubts(self.ports.dispatcher.slots, self._busy))
-            self._collect(0.2)
-            if self.delivery.facts.outage_ms:
-                raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
-
-    def _end_orphan(self) -> None:
-        """A stop row ends a validator that nobody drives; it is gone some seconds later."""
-        self._append([("stop", "self", "")])
-        self.record([ev.ClientLogAppended(self._client_log.size(), note="stop"), ev.StopReported()])
-        deadline = self.now_ms() + int(self.delivery.limits.validator_stop_s * 1000)
-        while self.ports.pipeline.is_running():
-            if self.now_ms() > deadline:
-                raise ValidatorStoppedError(
-                    "a validator of an earlier session is still at work and does not end; try again later"
-                )
-            self.ports.clock.sleep(min(1.0, self.delivery.limits.poll_interval_s))
-        while self._read_validator_log():
-            pass
+    # --- the run ---------------------------------------------------------------------------------
 
     def write_index(self, label: bytes | None) -> None:
         """Put the label (if there is one) and this session's index, which names what the validator shall expect."""
@@ -255,7 +201,7 @@ class Engine:
 
     def step(self, timeout_s: float, *, queue: bool = True) -> None:
         """One turn: take in outcomes and log entries, then do what is due; with `queue` new files are taken up."""
-        self._collect(timeout_s)
+        self.collect(timeout_s)
         if self._stop_reason is not None and not self.delivery.facts.stop_requested:
             self.record([ev.StopRequested(self._stop_reason)])
         if self.closed:
@@ -273,7 +219,7 @@ class Engine:
 
     def _tick(self, *, queue: bool) -> None:
         failed, self._failed = self._failed, []
-        self.take(cmd.Tick(self.ports.dispatcher.slots, self._busy, queue, self._probe_due(), failed))
+        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, self._probe_due(), failed))
 
     def _guard(self) -> None:
         """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""
@@ -286,16 +232,17 @@ class Engine:
         if not self.delivery.facts.outage_ms:
             self._probe_ms, self._probe_wait_ms = 0, PROBE_FIRST_MS
             return True
-        if self.now_ms() < self._probe_ms or self._busy:
+        if self.now_ms() < self._probe_ms or self.busy:
             return False
         self._probe_ms = self.now_ms() + self._probe_wait_ms
         self._probe_wait_ms = min(PROBE_LONGEST_MS, self._probe_wait_ms * 2)
         return True
 
-    def _collect(self, timeout_s: float) -> None:
+    def collect(self, timeout_s: float) -> None:
+        """Take in what workers hand back; waits up to `timeout_s` for the first outcome."""
         outcomes = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
         if outcomes:
-            self._busy.difference_update([outcome.file for outcome in outcomes])
+            self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed += [o.file for o in outcomes if isinstance(o, fx.FileNotStored)]
             self.take(cmd.OutcomesFound(outcomes))
 
@@ -303,50 +250,21 @@ class Engine:
         now = self.now_ms()
         if now - self._polled_ms >= self.delivery.limits.poll_interval_s * 1000:
             self._polled_ms = now
-            self._read_validator_log()
+            self.hear()
             self.take(cmd.WorldAnswered())
 
-    def _read_validator_log(self, *, final: bool = False) -> bool:
+    def hear(self, *, final: bool = False) -> bool:
         """Turn what is new in the validator's log into events; False if there was nothing new."""
-        offset = self.delivery.facts.validator_log_offset
-        read = self._validator_log.read_from(offset)
-        parser = LogParser(read.offset)
-        entries = parser.feed(read.data)
-        if final:
-            entries += parser.finish()
-        self.take(cmd.ValidatorLogFound(entries, parser.consumed, read.restarted))
-        return bool(entries)
-
-    # --- our log ---------------------------------------------------------------------------------
+        found = self.conversation.hear(final=final)
+        self.take(found)
+        return bool(found.entries)
 
     def _report(self, effect: fx.ReportFiles | fx.KeepAlive) -> None:
-        """Append the rows of an effect; rows whose fate is unknown go first, once more, before any others."""
-        if self._unsent is None:
-            self._unsent = (self._rows_of(effect), effect)
-        rows, effect = self._unsent
-        size = self._client_log.append(rows)
-        self._unsent = None
-        if isinstance(effect, fx.ReportFiles):
-            self.take(cmd.FilesReported(effect.stored, effect.failed, size))
+        done = self.conversation.report(effect, self.now_ms())
+        if isinstance(done, ev.Event):
+            self.record([done])
         else:
-            self.record([ev.ClientLogAppended(size, note="keepalive")])
-
-    def _rows_of(self, effect: fx.ReportFiles | fx.KeepAlive) -> bytes:
-        if isinstance(effect, fx.KeepAlive):
-            return self._encode([("keepalive", "self", ""), ("info", "self", "waiting")])
-        path, message_of = self.delivery.table.path, self.delivery.messages.get
-        stored = [("transfer", path(file), "") for file in effect.stored]
-        failed = [("transfer", path(file), message_of(file) or "interrupted") for file in effect.failed]
-        return self._encode(stored) + self._encode(failed, status="error")
-
-    def _encode(self, rows: Sequence[tuple[str, str, str]], status: str = ev.OK) -> bytes:
-        now, agent = self.now_ms(), self.delivery.facts.agent_id
-        return wire.encode_rows((now, category, ref, status, message, agent) for category, ref, message in rows)
-
-    def _append(self, rows: Sequence[tuple[str, str, str]]) -> None:
-        if self._unsent is not None:
-            self._report(self._unsent[1])
-        self._client_log.append(self._encode(rows))
+            self.take(done)
 
     # --- end -------------------------------------------------------------------------------------
 
@@ -380,14 +298,15 @@ class Engine:
             return
         self.closed = True
         self._cut_transfers()
-        ours = bool(self.delivery.facts.lock_etag)
         try:
-            if ours:
+            if self.delivery.facts.lock_etag:
                 self._guard()
                 self._stop_validator(patient=not reason)
-                if self.lock.release():
-                    self.record([ev.LockReleased()])
-        except (LockLostError, ArchiveUnavailableError) as error:
+            if self.lock.release():
+                self.record([ev.LockReleased()])
+        except JournalError:
+            raise
+        except UploadClientError as error:
             message = message or str(error)
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
@@ -399,7 +318,7 @@ class Engine:
         if not self.delivery.facts.lock_etag:
             self.ports.dispatcher.hold_until(0)
         outcomes = self.ports.dispatcher.close(CUT_GRACE_S)
-        self._busy.clear()
+        self.busy.clear()
         self.take(cmd.OutcomesFound([o for o in outcomes if not isinstance(o, fx.FileInspected)]))
 
     def _stop_validator(self, *, patient: bool) -> None:
@@ -409,12 +328,13 @@ class Engine:
             return
         if not patient and delivery.facts.outage_ms:
             return  # every request would wait for a world that does not answer
-        self._append([("stop", "self", "")])
-        self.record([ev.ClientLogAppended(self._client_log.size(), note="stop"), ev.StopReported()])
+        if self.conversation.unsent is not None:
+            self._report(self.conversation.unsent)
+        self.record([self.conversation.say_stop(self.now_ms()), ev.StopReported()])
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
         deadline = self.now_ms() + int(wait_s * 1000)
         while delivery.client_state == "stopping" and self.now_ms() < deadline:
             self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
-            self._read_validator_log()
+            self.hear()
         if delivery.client_state == "stopping":
-            self._read_validator_log(final=True)
+            self.hear(final=True)

@@ -17,7 +17,7 @@ import attrs
 from upload_core.effects import FileOrder, FileOutcome
 from upload_core.errors import LockLostError, NotReadyError
 from upload_core.ports import Archive, Clock, Dispatcher, Source
-from upload_core.transfer import execute, failed, stopped
+from upload_core.worker import execute, failed, stopped
 
 BACKLOG: Final = 64
 """Orders kept waiting beyond the running ones: enough small files for workers not to idle during one turn of the engine."""

@@ -172,7 +172,7 @@ def test_no_thread_is_left_after_closing(dispatcher):
 
 def test_an_order_costs_little(dispatcher):
     # The doer's own work, measured inline, is taken off. Seen: 3 us; the bound leaves room for a busy machine.
-    from upload_core.transfer import execute
+    from upload_core.worker import execute
 
     count = 20_000
     work, source, archive = orders(count), MemorySource(files(count)), MemoryArchive()

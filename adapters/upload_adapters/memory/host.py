@@ -19,7 +19,7 @@ from upload_core.ports import (
     StateDump,
 )
 from upload_core.text import spreadsheet_cell
-from upload_core.transfer import execute, stopped
+from upload_core.worker import execute, stopped
 
 START_MS: Final = 1_800_000_000_000
 """Where a `ManualClock` begins unless told otherwise: some morning in January 2027."""

@@ -16,7 +16,7 @@ from upload_core.effects import (
     InspectFile,
     TransferFile,
 )
-from upload_core.transfer import FAULTS, execute, explain, fault_of
+from upload_core.worker import FAULTS, execute, explain, fault_of
 
 NAME = "a/b.fits"
 DATA = b"SIMPLE  =                    T" * 100

@@ -1,0 +1,129 @@
+"""How a session begins: its delivery is opened or created, and what earlier sessions left in doubt is settled.
+
+Resuming is this with a longer journal; there is no second mode.
+"""
+
+from __future__ import annotations
+
+from upload_core import commands as cmd
+from upload_core import events as ev
+from upload_core.delivery import Delivery
+from upload_core.engine import Engine
+from upload_core.errors import ArchiveUnavailableError, ConfigurationError, NothingToDoError, ValidatorStoppedError
+from upload_core.files import FileTable
+from upload_core.lifecycle import PENDING, TRANSFERRING, UNRESOLVED
+from upload_core.ports import Ports
+from upload_core.recovery import Run, RunStep, run_step
+
+SETTLE_TURN_S = 0.2
+"""Longest wait for answers before more questions are handed over."""
+
+
+def open_delivery(ports: Ports, created: ev.DeliveryCreated, table: FileTable) -> Delivery:
+    """The delivery of the journal, brought up to this index; a journal is begun if there is none.
+
+    Raises `ConfigurationError` if the journal belongs to another delivery or knows files that the index lacks.
+    """
+    journal = ports.journal
+    delivery = journal.open()
+    if delivery is None:
+        return journal.create(created, table, time_ms=ports.clock.now_ms())
+    try:
+        _check_same(journal.name, delivery.created, created)
+        if table.digest != delivery.facts.index_digest:
+            _revise(ports, delivery, table)
+    except BaseException:
+        journal.close()
+        raise
+    return delivery
+
+
+def _check_same(journal: str, old: ev.DeliveryCreated, new: ev.DeliveryCreated) -> None:
+    for what in ("dataset", "delivery_id", "transfer_type", "archive"):
+        if getattr(old, what) != getattr(new, what):
+            raise ConfigurationError(
+                f"the journal {journal} belongs to another delivery: its {what} is {getattr(old, what)!r}, "
+                f"not {getattr(new, what)!r}; name another journal"
+            )
+
+
+def _revise(ports: Ports, delivery: Delivery, table: FileTable) -> None:
+    """Take over an index that changed since the journal was begun."""
+    removed = delivery.table.diff(table).removed
+    if removed:
+        names = ", ".join(repr(delivery.table.path(file)) for file in removed[:3])
+        raise ConfigurationError(
+            f"the index no longer lists {len(removed)} file(s) that the journal {ports.journal.name} has ({names}); "
+            "put them back, or name another journal: what is stored and valid is recognised and not sent again"
+        )
+    merged, changed = delivery.table.merged(table)
+    if not changed:
+        return
+    known = [file for file in changed if file < len(delivery)]
+    revision = delivery.facts.index_revision + 1
+    ports.journal.add_revision(revision, merged, changed)
+    events: list[ev.Event] = [ev.IndexRevised(revision, merged.digest, len(merged))]
+    # what was under way is settled first: only then may its row change
+    under_way = (PENDING, TRANSFERRING)
+    events += [ev.TransferInterrupted(file) for file in known if delivery.states[file] in under_way]
+    events += [ev.FileRevised(file) for file in known]
+    time_ms = ports.clock.now_ms()
+    delivery.check(events)
+    ports.journal.append(events, time_ms=time_ms)
+    delivery.table = merged
+    for event in events:
+        delivery.apply(event, time_ms)
+
+
+def connect(engine: Engine, opening: cmd.OpenSession) -> None:
+    """Open a session: sign in, take the lock, learn what the archive knows, settle every doubt.
+
+    Raises `NothingToDoError` when every file is valid already, `IdentityError`, `LockHeldError`,
+    `ArchiveUnavailableError`.
+    """
+    delivery, ports = engine.delivery, engine.ports
+    engine.open(opening)
+    engine.record([ev.SignedIn(ports.identity.sign_in())])
+    engine.acquire_lock()
+    engine.take(engine.conversation.find_ours(rows_matter=delivery.run_state is not Run.NONE))
+    _catch_up(engine)
+    if delivery.run_state is Run.NONE:
+        engine.take(cmd.SightStored([(stored.relpath, stored.size) for stored in ports.archive.list()]))
+    step = run_step(delivery.run_state, validator_at_work=ports.pipeline.is_running())
+    if step is RunStep.END_ORPHAN:
+        _end_orphan(engine)
+    elif step is RunStep.ATTACH:
+        engine.record([ev.PipelineAttached("a validation run of this delivery is at work")])
+    _settle_doubts(engine)
+    if delivery.all_valid:
+        engine.close("complete", "", "all files were valid already")
+        raise NothingToDoError("all files are valid already; there is nothing to do")
+
+
+def _catch_up(engine: Engine) -> None:
+    """Read the validator's log to its end."""
+    while engine.hear():
+        pass
+
+
+def _settle_doubts(engine: Engine) -> None:
+    """Ask the archive about every file in doubt, before anything is announced or sent."""
+    while engine.delivery.counts[UNRESOLVED]:
+        engine.take(cmd.SettleDoubts(engine.ports.dispatcher.slots, engine.busy))
+        engine.collect(SETTLE_TURN_S)
+        if engine.delivery.facts.outage_ms:
+            raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
+
+
+def _end_orphan(engine: Engine) -> None:
+    """A stop row ends a validator that nobody drives; it is gone some seconds later."""
+    limits = engine.delivery.limits
+    engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
+    deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000)
+    while engine.ports.pipeline.is_running():
+        if engine.now_ms() > deadline_ms:
+            raise ValidatorStoppedError(
+                "a validator of an earlier session is still at work and does not end; try again later"
+            )
+        engine.ports.clock.sleep(min(1.0, limits.poll_interval_s))
+    _catch_up(engine)
