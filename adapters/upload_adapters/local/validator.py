@@ -36,6 +36,9 @@ CLIENT_SILENCE_S: Final = 240.0
 LOCK_WAIT_S: Final = 1.0
 """Whoever asks whether a validator runs touches its lock for microseconds; that must not make a start fail."""
 
+BREATH_S: Final = 0.002
+"""Verdicts are collected in handfuls: waking up for each one would cost the judge as much as judging it."""
+
 START_MESSAGE: Final = "validation pipeline started"
 
 
@@ -144,12 +147,14 @@ class DirectoryValidator:
 
     def _session(self, session: Session, parser: LogParser) -> str:
         """Read, judge and answer in turns; "" after the client's stop row, else why the run ends."""
-        heard_at = time.monotonic()
+        silent_s, before = 0.0, time.monotonic()
         while True:
             asked_to_end = self._ending.is_set()
             now = time.monotonic()
+            # A turn counts for a second at most: while this process was stopped its client mostly was, too.
+            silent_s, before = silent_s + min(now - before, 1.0), now
             if self._read(session, parser):
-                heard_at = now
+                silent_s = 0.0
             self._collect(session, until=now + self._poll_interval_s)
             if now - self._written_at >= self._keepalive_interval_s:
                 self._say("keepalive", SELF, OK, session.progress)
@@ -160,7 +165,7 @@ class DirectoryValidator:
                     return ""
             elif asked_to_end:
                 return "the process that it lived in ended it"
-            elif now - heard_at > self._client_silence_s:
+            elif silent_s > self._client_silence_s:
                 return f"client missing: no row but keepalives for {self._client_silence_s:.0f} s"
             if not self._outstanding and not session.stopping:
                 self._ending.wait(max(0.0, now + self._poll_interval_s - time.monotonic()))
@@ -193,6 +198,8 @@ class DirectoryValidator:
             self._outstanding -= 1
             session.settle(status)
             self._say("validation", path, status, message)
+            if self._verdicts.empty() and self._outstanding:
+                time.sleep(BREATH_S)
 
     # --- the judge: a thread of its own, so that a long file delays no keepalive -------------------
 

@@ -88,7 +88,7 @@ def test_a_fifo_does_not_stop_anybody(objects, root):
 def test_a_directory_in_the_way_is_named(objects):
     put(objects, "dir/a")
     assert objects.stat("dir") is None
-    with pytest.raises(ArchiveError, match="'dir' in the archive .*: a directory has that name; move it away"):
+    with pytest.raises(ArchiveError, match=r"'dir' in the archive .*: a directory has that name; move it away"):
         put(objects, "dir")
 
 
