@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +39,8 @@ class DirectoryJournal:
 
     def __init__(self, path: str | os.PathLike[str], *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self.path = Path(path)
+        self.on_commit: Callable[[bytes], object] | None = None
+        """Told the lines of each commit once they are on disk, by the thread that wrote them; it must not raise."""
         self._segment_bytes = segment_bytes
         self._lock: FileLock | None = None
         self._fd = -1
@@ -134,6 +136,8 @@ class DirectoryJournal:
             os.close(self._fd)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND)
         self._header, self._position = header, position
+        if self.on_commit is not None:
+            self.on_commit(body)
 
     def _cut_tail(self, reader: JournalReader) -> ev.JournalRepaired:
         """Keep a copy of the torn segment, then leave only its verified part under its name."""
@@ -195,6 +199,8 @@ class DirectoryJournal:
         write_all(self._fd, data)
         _sync(self._fd)
         self._position = position
+        if self.on_commit is not None:
+            self.on_commit(data)
 
     def snapshot(self, delivery: Delivery) -> None:
         """Write a snapshot of the state at the journal's end; reopening then reads only what comes after it."""

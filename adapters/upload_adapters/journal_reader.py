@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from upload_adapters import snapshot_file
@@ -98,6 +98,31 @@ class JournalReader:
             _, start = self._header_of(number, None)
             yield from read_records(_chunks(path, start.offset), start)
             number += 1
+
+    def replay_until(self, past: Callable[[Record], bool]) -> Record | None:
+        """Replay from the first record up to, but without, the first one that is `past`; returns the last one applied.
+
+        Every single record is decoded in full: for whole journals `advance` is far quicker. `position` does not follow.
+        Raises `JournalDamagedError`, `JournalVersionError`.
+        """
+        self._snapshots = False
+        self._begin()
+        last: Record | None = None
+        for record in self.records():
+            if record.seq != (last.seq + 1 if last else 1):
+                raise JournalDamagedError(
+                    f"{self.path} has a gap after record {last.seq if last else 0}; verify says more about it"
+                )
+            if past(record):
+                break
+            try:
+                self.delivery.apply(record.event, record.time_ms)
+            except IllegalEventError as error:
+                raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
+            last = record
+        self.delivery.refresh_derived()
+        self._load_revisions()
+        return last
 
     # --- internals -------------------------------------------------------------------------------
 
