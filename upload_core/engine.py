@@ -250,7 +250,9 @@ class Engine:
         now = self.now_ms()
         if now - self._polled_ms >= self.delivery.limits.poll_interval_s * 1000:
             self._polled_ms = now
-            self.hear()
+            # after a long silence a row that never ended may be holding back those behind it
+            facts, limits = self.delivery.facts, self.delivery.limits
+            self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
             self.take(cmd.WorldAnswered())
 
     def hear(self, *, final: bool = False) -> bool:

@@ -149,50 +149,62 @@ class _VersionOnly(msgspec.Struct):
     version: int
 
 
-def _pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position]]:
-    """Verified runs of whole batches with the position before each; raises `_Tail` where they end early."""
-    position, buffer = start, b""
+def _pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position, Position]]:
+    """Verified runs of whole batches, each between its two positions; raises `_Tail` where they end early."""
+    position, buffer, searched = start, bytearray(), 0
     for chunk in chunks:
-        buffer = buffer + chunk if buffer else chunk
-        mark = buffer.rfind(_CRC_FIELD)
+        buffer += chunk
+        mark = buffer.rfind(_CRC_FIELD, searched)
         end = buffer.find(b"\n", mark) + 1 if mark >= 0 else 0
         if end <= 0:
+            # a batch may be far longer than a chunk: no byte of it is searched twice
+            searched = mark if mark >= 0 else max(0, len(buffer) - len(_CRC_FIELD))
             continue
-        piece, buffer = buffer[:end], buffer[end:]
-        for part in _verified(piece, position):
-            yield part, position
-            crc = zlib.crc32(part, position.crc)
-            position = attrs.evolve(position, offset=position.offset + len(part), crc=crc, seq=_last_seq(part))
+        piece = bytes(memoryview(buffer)[:end])
+        del buffer[:end]
+        searched = 0
+        for part, after in _verified(piece, position):
+            yield part, position, after
+            position = after
     if buffer:
         raise _Tail(position)
 
 
-def _verified(piece: bytes, position: Position) -> Iterator[bytes]:
+def _verified(piece: bytes, position: Position) -> Iterator[tuple[bytes, Position]]:
     """`piece` whole if its last CRC holds (it covers all before it), else its good batches and then `_Tail`."""
-    if _holds(piece, position.crc):
-        yield piece
+    whole = _crc_if_it_holds(piece, position.crc)
+    if whole is not None:
+        yield piece, _after(piece, position, whole)
         return
     good, start, crc = 0, 0, position.crc
     while (mark := piece.find(_CRC_FIELD, start)) >= 0:
         end = piece.find(b"\n", mark) + 1
-        if end <= 0 or not _holds(piece[good:end], crc):
+        found = _crc_if_it_holds(piece[good:end], crc) if end > 0 else None
+        if found is None:
             break
-        crc = zlib.crc32(piece[good:end], crc)
-        good = start = end
+        crc, good, start = found, end, end
     if good:
-        yield piece[:good]
-        position = attrs.evolve(position, offset=position.offset + good, crc=crc, seq=_last_seq(piece[:good]))
+        position = _after(piece[:good], position, crc)
+        yield piece[:good], position
     raise _Tail(position)
 
 
-def _holds(data: bytes, crc: int) -> bool:
+def _crc_if_it_holds(data: bytes, crc: int) -> int | None:
+    """The CRC of all bytes up to the end of `data`, or None if its last line does not carry the right one."""
     body = len(data) - _SUFFIX_BYTES
-    return body > 0 and data[body:] == b',"crc":"%08x"}\n' % zlib.crc32(memoryview(data)[:body], crc)
+    if body <= 0:
+        return None
+    crc = zlib.crc32(memoryview(data)[:body], crc)
+    suffix = b',"crc":"%08x"}\n' % crc
+    return zlib.crc32(suffix, crc) if data.endswith(suffix) else None
 
 
-def _last_seq(part: bytes) -> int:
-    start = part.rfind(_RECORD_START) + len(_RECORD_START)
-    return int(part[start : part.index(b",", start)])
+def _after(part: bytes, before: Position, crc: int) -> Position:
+    try:
+        last = _stamp.decode(part[part.rfind(_RECORD_START) :])
+    except msgspec.MsgspecError as error:
+        raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
+    return Position(before.segment, before.offset + len(part), last.seq, crc, last.time)
 
 
 def is_torn(tail: bytes, last_seq: int) -> bool:
@@ -228,7 +240,8 @@ class _Stamp(msgspec.Struct, gc=False):
 _narrow = msgspec.json.Decoder(_Narrow)
 _stamp = msgspec.json.Decoder(_Stamp)
 _event: msgspec.json.Decoder[Any] = msgspec.json.Decoder(functools.reduce(operator.or_, ev.EVENTS))
-_PLAIN_BY_NAME: Final = {kind.__name__: row for kind, row in PLAIN_TABLE.items()}
+_PLAIN_BY_NAME: Final = {kind.__name__: tuple(row) for kind, row in PLAIN_TABLE.items()}
+"""As tuples, which are indexed faster than bytes."""
 
 
 def decode_record(line: bytes) -> Record:
@@ -243,7 +256,7 @@ def decode_record(line: bytes) -> Record:
 def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
     """Every record of a segment after `start`, verified; ends quietly before a tail that is not whole."""
     try:
-        for piece, _ in _pieces(chunks, start):
+        for piece, _, _ in _pieces(chunks, start):
             for line in piece.split(b"\n")[:-1]:
                 yield decode_record(line)
     except _Tail:
@@ -263,41 +276,45 @@ def replay(chunks: Iterable[bytes], start: Position, delivery: Delivery) -> tupl
     """
     position = start
     try:
-        for piece, before in _pieces(chunks, start):
+        for piece, before, after in _pieces(chunks, start):
             _apply_piece(piece, before, delivery)
-            position = _after(piece, before)
+            position = after
     except _Tail:
         return position, False
     return position, True
 
 
-def _after(piece: bytes, before: Position) -> Position:
-    last = _stamp.decode(piece[piece.rfind(_RECORD_START) :])
-    return Position(before.segment, before.offset + len(piece), last.seq, zlib.crc32(piece, before.crc), last.time)
-
-
 def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
     """The fast path of replay: plain events by table, everything else in full."""
-    states, plain, lines = delivery.states, _PLAIN_BY_NAME, None
+    states, plain = delivery.states, _PLAIN_BY_NAME
     try:
         records = _narrow.decode_lines(piece)
     except msgspec.MsgspecError as error:
         raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
-    facts, base = delivery.facts, delivery.facts.seq
-    for number, record in enumerate(records):
-        file = record.file
+    facts, seq, start = delivery.facts, before.seq, 0
+    for record in records:
+        seq += 1
         try:
+            file = record.file
             states[file] = plain[record.kind][states[file]]
         except KeyError:
-            lines = lines or piece.split(b"\n")
-            entry = decode_record(lines[number])
-            facts.seq = base + number
+            entry, start = _record_at(piece, seq, start)
+            facts.seq = seq - 1
             try:
                 delivery.apply(entry.event, entry.time_ms)
-            except IllegalEventError as error:
-                raise JournalDamagedError(f"record {entry.seq} cannot follow what is before it: {error}") from error
+            except (IllegalEventError, IndexError) as error:
+                raise JournalDamagedError(f"record {seq} cannot follow what is before it: {error}") from error
         except IndexError:
             raise JournalDamagedError(
-                f"record {before.seq + number + 1} names file {file} in a way that nothing before it allows"
+                f"record {seq} names file {record.file} in a way that nothing before it allows"
             ) from None
-    facts.seq = base + len(records)
+    facts.seq = seq
+
+
+def _record_at(piece: bytes, seq: int, start: int) -> tuple[Record, int]:
+    """The record of that number, whose line begins at or after `start`, and where its line ends."""
+    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
+    end = piece.find(b"\n", begin) + 1
+    if begin < 0:
+        raise JournalDamagedError(f"record {seq} is not where its number should stand")
+    return decode_record(piece[begin:end]), end

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from upload_core import events as ev
 from upload_core.text import printable
 
@@ -34,8 +36,27 @@ def _because(sentence: str) -> Callable[[Any], str]:
     return lambda event: f"{sentence}: {_shown(event.message)}" if event.message else sentence
 
 
-def _shown(text: str) -> str:
-    return printable(text.strip(), SHOWN_MAX)
+def plain(message: str) -> str:
+    r"""A message from outside in one line; of the validator's `problems:` lists (YAML) only the problems are left.
+
+    >>> plain('problems:\\n- "no header"\\n- "two \\"ends\\""')
+    'no header; two "ends"'
+    """
+    lines = [line.strip() for line in message.strip().split("\n")]
+    if lines[0] == "problems:" and len(lines) > 1 and all(line.startswith("- ") for line in lines[1:]):
+        return printable("; ".join(_scalar(line[2:]) for line in lines[1:]), SHOWN_MAX)
+    return printable(" ".join(lines), SHOWN_MAX)
+
+
+def _scalar(text: str) -> str:
+    """A YAML scalar that is quoted as JSON, without its quotes; any other as it stands."""
+    try:
+        return msgspec.json.decode(text, type=str)
+    except msgspec.MsgspecError:
+        return text
+
+
+_shown = plain
 
 
 def _files(count: int) -> str:
