@@ -291,24 +291,23 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
         records = _narrow.decode_lines(piece)
     except msgspec.MsgspecError as error:
         raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
-    facts, seq, start = delivery.facts, before.seq, 0
-    for record in records:
-        seq += 1
+    last_seq, start = before.seq + len(records), 0
+    remaining = iter(records)
+    while True:
         try:
-            file = record.file
-            states[file] = plain[record.kind][states[file]]
+            for record in remaining:
+                file = record.file
+                states[file] = plain[record.kind][states[file]]
+            break
         except KeyError:
+            # the iterator knows how far it came: counting as well would make every record dearer
+            seq = last_seq - operator.length_hint(remaining)
             entry, start = _record_at(piece, seq, start)
-            facts.seq = seq - 1
-            try:
-                delivery.apply(entry.event, entry.time_ms)
-            except (IllegalEventError, IndexError) as error:
-                raise JournalDamagedError(f"record {seq} cannot follow what is before it: {error}") from error
+            _apply_in_full(entry, delivery)
         except IndexError:
-            raise JournalDamagedError(
-                f"record {seq} names file {record.file} in a way that nothing before it allows"
-            ) from None
-    facts.seq = seq
+            seq = last_seq - operator.length_hint(remaining)
+            raise JournalDamagedError(f"record {seq} names a file in a way that nothing before it allows") from None
+    delivery.facts.seq = last_seq
 
 
 def _record_at(piece: bytes, seq: int, start: int) -> tuple[Record, int]:
@@ -318,3 +317,11 @@ def _record_at(piece: bytes, seq: int, start: int) -> tuple[Record, int]:
     if begin < 0:
         raise JournalDamagedError(f"record {seq} is not where its number should stand")
     return decode_record(piece[begin:end]), end
+
+
+def _apply_in_full(record: Record, delivery: Delivery) -> None:
+    delivery.facts.seq = record.seq - 1
+    try:
+        delivery.apply(record.event, record.time_ms)
+    except (IllegalEventError, IndexError) as error:
+        raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
