@@ -79,9 +79,7 @@ def _texts(series: nw.Series[Any], name: str) -> Sequence[str | None]:
     if len(series) == series.null_count():  # an empty or all-empty column has whatever type its library likes
         return [None] * len(series)
     dtype = series.dtype
-    if dtype in (nw.Categorical, nw.Enum):
-        series = series.cast(nw.String)
-    elif dtype not in (nw.String, nw.Object):
+    if dtype not in (nw.String, nw.Object, nw.Categorical, nw.Enum):
         raise _not_text(name, str(dtype))
     cells = series.to_list()
     if series.null_count():

@@ -39,8 +39,12 @@ def read_index(path: str | os.PathLike[str]) -> IndexColumns:
 def write_index(path: str | os.PathLike[str], columns: IndexColumns) -> None:
     """Write the index, Parquet if the name ends in `.parquet`, else CSV; a reader sees the old file or the whole new one.
 
-    Raises `OSError`, and `ConfigurationError` if pyarrow is needed and missing.
+    Raises `OSError`, and `ConfigurationError` if pyarrow is needed and missing or a name holds CR, which readers of CSV
+    take for the end of a line.
     """
+    for path_cell in columns.paths:
+        if path_cell is not None and "\r" in path_cell:
+            raise ConfigurationError(f"an index cannot hold the name {printable(path_cell, 300)}; rename the file")
     cells: dict[str, Sequence[Any]] = {"path": columns.paths}
     if columns.sizes is not None:
         cells["size"] = columns.sizes

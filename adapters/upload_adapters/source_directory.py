@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from upload_core.errors import ConfigurationError, SourceChangedError, SourceError, SourceMissingError
@@ -263,10 +262,8 @@ class DirectorySource:
             return None
         try:
             os.close(self._open(folder, _PASSING_FLAGS))
-        except SourceError as error:
-            return str(error)
-        except OSError:
-            return None
+        except (SourceError, OSError) as error:
+            return str(error) if isinstance(error, SourceError) else None
         return None
 
     def _problem_with_entry(self, entry: os.DirEntry[str], relpath: str) -> str | None:
@@ -293,6 +290,7 @@ class OpenedFile:
         if 0 <= age_s < _TICK_S:
             time.sleep(_TICK_S - age_s)
             self._identity = Identity.of(os.fstat(fd))
+        self._unread = self._identity.size
 
     @property
     def size(self) -> int:
@@ -304,15 +302,21 @@ class OpenedFile:
         return self._file.fileno()
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, b"" at the end; raises `SourceError` if the disk cannot read them."""
+        """The next bytes, b"" at the end; raises `SourceError` if the disk cannot read them.
+
+        The end is where it was when the file was opened: one that grows as fast as it is read would have none.
+        """
         try:
-            return self._file.read(size) or b""
+            data = self._file.read(self._unread if size < 0 else min(size, self._unread)) or b""
+            self._unread -= len(data)
+            return data
         except OSError as error:
             raise SourceError(f"{_quoted(self._relpath)} cannot be read: {error.strerror}") from error
 
     def rewind(self) -> None:
         """Go back to the first byte."""
         self._file.seek(0)
+        self._unread = self._identity.size
 
     def verify_unchanged(self) -> None:
         """Raises `SourceChangedError` unless size, times and identity are as when opened, and the name still leads here.
@@ -340,9 +344,7 @@ class OpenedFile:
     def __enter__(self) -> OpenedFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
