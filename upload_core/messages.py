@@ -39,7 +39,7 @@ def _because(sentence: str) -> Callable[[Any], str]:
 def plain(message: str) -> str:
     r"""A message from outside in one line; of the validator's `problems:` lists (YAML) only the problems are left.
 
-    >>> plain('problems:\\n- "no header"\\n- "two \\"ends\\""')
+    >>> plain('problems:\n- "no header"\n- "two \\"ends\\""')
     'no header; two "ends"'
     """
     lines = [line.strip() for line in message.strip().split("\n")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from upload_core.journal import (
     Position,
     Record,
     decode_header,
+    decode_record,
     first_record,
     read_records,
     replay,
@@ -123,6 +125,23 @@ class JournalReader:
         self.delivery.refresh_derived()
         self._load_revisions()
         return last
+
+    def latest_session(self) -> Record | None:
+        """The record of the latest `SessionOpened`, found from the end without replaying; None if there is none yet."""
+        mark = b'"kind":"SessionOpened"'  # cannot stand inside a JSON string, where each quote is escaped
+        number = sum(1 for _ in self.path.glob(segment_name(0).replace("0" * 6, "*")))
+        for segment in range(number, 0, -1):
+            with (
+                (self.path / segment_name(segment)).open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+            ):
+                at = data.rfind(mark)
+                while at >= 0:
+                    end = data.find(b"\n", at)
+                    if end >= 0:  # else its line is still being written
+                        return decode_record(data[data.rfind(b"\n", 0, at) + 1 : end])
+                    at = data.rfind(mark, 0, at)
+        return None
 
     # --- internals -------------------------------------------------------------------------------
 

@@ -1,0 +1,99 @@
+"""The command line. Human text goes to standard error, data to standard output; the exit codes are a table.
+
+Nothing but click is imported before a command is known: `upload-core --help` must cost no more than a tenth of a
+second. Each command lives in a module of its own, which parses, calls the library and prints.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import click
+
+
+class CommandRow(NamedTuple):
+    """Where a command lives, and the line that `--help` shows for it."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Final[dict[str, CommandRow]] = {
+    "index": CommandRow("index", "List the files of SOURCE with size and CRC32."),
+    "plan": CommandRow("plan", "Check an index against SOURCE; touches nothing."),
+    "deliver": CommandRow("deliver", "Deliver the files of an index, or go on with it."),
+    "resume": CommandRow("resume", "Go on with a delivery from its journal."),
+    "status": CommandRow("status", "How a delivery stands, also while it runs."),
+    "history": CommandRow("history", "Tell one file's story in plain words."),
+    "replay": CommandRow("replay", "Show the state a journal led to, at any moment."),
+    "verify": CommandRow("verify", "Check a journal, or the archive against it."),
+    "validate-local": CommandRow("validate_local", "Run a local archive's validator as a process."),
+    "demo": CommandRow("demo", "Deliver a small data set, kill it midway, resume."),
+}
+"""Command -> its module and short help; the order is that of `--help`."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a person needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now; None if there is none of that name."""
+        row = COMMANDS.get(cmd_name)
+        if row is None:
+            return None
+        command: click.Command = importlib.import_module(f"upload_adapters.cli.{row.module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands' short helps by the table, so that none is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.help) for name, row in COMMANDS.items()])
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from upload_core import __version__
+
+        click.echo(f"upload-core {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Every step is an event in a journal: a delivery may be killed at any instant, and the same command goes on.",
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the release."
+)
+def cli() -> None:
+    """Deliver a directory of files to an archive, judged file by file."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; no error leaves this function."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = cli.main(arguments, prog_name="upload-core", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain once more at exit, so give it another place.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except BaseException as error:  # noqa: BLE001 - the outermost edge: every error becomes a message and an exit code
+        from upload_adapters.cli.output import refuse
+
+        return refuse(error, as_json="--json" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

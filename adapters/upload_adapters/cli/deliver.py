@@ -1,0 +1,97 @@
+"""`upload-core deliver`: begin a delivery, or go on with it if its journal is there."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import click
+
+from upload_adapters.cli.interrupts import Interrupts
+from upload_adapters.cli.output import debugging
+from upload_adapters.cli.session import prepare, run
+from upload_adapters.frames import build_table
+from upload_adapters.index_file import read_index
+from upload_adapters.wiring import TO_VARIABLE, default_journal, wire
+from upload_core.client import UploadClient
+from upload_core.errors import ConfigurationError
+from upload_core.ports import TransferType
+from upload_core.wiring import WiringRequest
+
+
+@click.command()
+@click.argument("source", type=click.Path())
+@click.argument("index", type=click.Path())
+@click.option("--dataset", required=True, metavar="D", help="Name of the data set.")
+@click.option("--delivery-id", required=True, metavar="I", help="Name of this delivery of it.")
+@click.option("--to", metavar="URL", help=f"The archive, such as file:///DIR; otherwise ${TO_VARIABLE}.")
+@click.option("--sample", is_flag=True, help="A sample delivery, not the real one.")
+@click.option("--label", type=click.Path(), help="The delivery's label (YAML), put beside it.")
+@click.option("--journal", type=click.Path(), help="Directory of the journal; otherwise in .upload-core/ beside INDEX.")
+@click.option("--jobs", type=click.IntRange(min=1), default=4, show_default=True, help="Files sent at a time.")
+@click.option(
+    "--max-retries", type=click.IntRange(0, 200), default=2, show_default=True, help="Further attempts per file."
+)
+@click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
+@click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
+@click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+def command(
+    source: str,
+    index: str,
+    dataset: str,
+    delivery_id: str,
+    to: str | None,
+    sample: bool,
+    label: str | None,
+    journal: str | None,
+    jobs: int,
+    max_retries: int,
+    check: str | None,
+    allow_case_duplicates: bool,
+    as_json: bool,
+    events: bool,
+    quiet: bool,
+) -> int:
+    """Deliver the files of an index, or go on with it.
+
+    INDEX (CSV or Parquet) lists files of SOURCE. The same command again goes on where the journal ends: what is valid
+    is not sent again.
+    """
+    transfer_type: TransferType = "sample" if sample else "staging"
+    with Interrupts() as interrupts:
+        columns = read_index(index)
+        request = WiringRequest(dataset, delivery_id, transfer_type, source, to, journal, label, check)
+        if journal is None:
+            _demand_name(dataset, delivery_id)
+            request = _with_journal(request, default_journal(request, beside=index))
+        ports = wire(request)
+        ports.index = functools.partial(build_table, allow_case_duplicates=allow_case_duplicates)
+        console = prepare(ports, quiet=quiet, events=events)
+        client = UploadClient(
+            dataset=dataset,
+            delivery_id=delivery_id,
+            file_index=columns,
+            transfer_type=transfer_type,
+            source=source,
+            n_threads=jobs,
+            max_retries=max_retries,
+            debug=debugging(),
+            ports=ports,
+        )
+        del columns
+        return run(client, console, interrupts, as_json=as_json)
+
+
+def _demand_name(*names: str) -> None:
+    """These become a directory's name; the client checks them in full."""
+    for name in names:
+        if not name or os.sep in name or "\0" in name or name.startswith("."):
+            raise ConfigurationError(f"{name!r} must consist of letters, digits, '-', '_' and '.'")
+
+
+def _with_journal(request: WiringRequest, journal: os.PathLike[str]) -> WiringRequest:
+    import attrs
+
+    return attrs.evolve(request, journal=journal)

@@ -1,0 +1,113 @@
+"""`upload-core index`: the files of a directory with size and CRC32, as an index."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from upload_adapters.checksums import index as measure
+from upload_adapters.cli.output import files, size
+from upload_adapters.console import TerminalConsole
+from upload_adapters.index_file import write_index
+from upload_adapters.source_directory import DirectorySource
+from upload_adapters.wiring import JOURNALS
+from upload_core.errors import ConfigurationError
+from upload_core.index_check import IndexColumns
+from upload_core.text import printable
+
+INTERVAL_S: Final = {True: 0.2, False: 30.0}
+"""Between two lines of progress, on a terminal and elsewhere."""
+NAMES_MAX: Final = 20
+
+
+@click.command()
+@click.argument("source", type=click.Path())
+@click.option(
+    "-o", "output", type=click.Path(), help="Write here (CSV, or Parquet by its name); otherwise CSV to stdout."
+)
+@click.option("--no-checksums", is_flag=True, help="Only names and sizes: nothing is read.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Files read at a time; one per processor by default.")
+@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+def command(source: str, output: str | None, no_checksums: bool, jobs: int | None, quiet: bool) -> int:
+    """List the files of SOURCE with size and CRC32.
+
+    Files that cannot be delivered (links out of SOURCE, devices, unreadable ones) are named on standard error and left
+    out, with exit code 1. The index itself and directories of journals are not part of the data.
+    """
+    console = TerminalConsole(quiet=quiet)
+    with DirectorySource(source) as root:
+        scan = root.scan(_own_files(root.name, output))
+        meter = _Meter(console, len(scan.relpaths))
+        columns, unreadable = measure(
+            root, scan.relpaths, jobs=jobs, with_checksums=not no_checksums, progress=meter.show
+        )
+        meter.end()
+    if output is None:
+        _to_stdout(columns)
+    else:
+        try:
+            write_index(output, columns)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the index {printable(output, 300)} cannot be written: {error.strerror}"
+            ) from error
+    left_out = [(s.relpath, s.reason) for s in scan.skipped if s.reason != "is excluded"] + list(map(tuple, unreadable))
+    for relpath, reason in left_out[:NAMES_MAX]:
+        console.message(f"left out: {relpath}: {reason}", "error")
+    if len(left_out) > NAMES_MAX:
+        console.message(f"left out: {len(left_out) - NAMES_MAX:,} more", "error")
+    console.message(
+        f"{files(len(columns.paths))}, {size(sum(s for s in columns.sizes or () if isinstance(s, int)))}", "info"
+    )
+    return 1 if left_out else 0
+
+
+def _own_files(root: str, output: str | None) -> frozenset[str]:
+    """What we put beside an index, if that is inside the source: the index and the journals."""
+    places = [Path(root) / JOURNALS]
+    if output is not None:
+        places += [Path(output).absolute(), Path(output).absolute().parent / JOURNALS]
+    real = Path(root).resolve()
+    return frozenset(
+        place.resolve().relative_to(real).as_posix() for place in places if place.resolve().is_relative_to(real)
+    )
+
+
+def _to_stdout(columns: IndexColumns) -> None:
+    cells = {"path": columns.paths, "size": columns.sizes, "checksum": columns.checksums}
+    there = {name: column for name, column in cells.items() if column is not None}
+    sys.stdout.reconfigure(encoding="utf-8", newline="")  # type: ignore[union-attr]  # names arrive byte-exact
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(there)
+    writer.writerows(zip(*there.values(), strict=True))
+
+
+class _Meter:
+    """Progress of reading: a line that is written over on a terminal, one every half minute elsewhere."""
+
+    def __init__(self, console: TerminalConsole, total: int) -> None:
+        self._console, self._total = console, total
+        self._live = console.is_terminal and not console.quiet
+        self._began = self._last = time.monotonic()
+
+    def show(self, done: int, done_bytes: int) -> None:
+        now = time.monotonic()
+        if now - self._last < INTERVAL_S[self._live]:
+            return
+        self._last = now
+        rate = size(round(done_bytes / max(0.001, now - self._began)))
+        text = f"{done:,} of {files(self._total)} read, {size(done_bytes)}, {rate}/s"
+        if self._live:
+            self._console.file.write(f"\r{text}\x1b[K")
+            self._console.file.flush()
+        else:
+            self._console.message(text, "info")
+
+    def end(self) -> None:
+        if self._live:
+            self._console.file.write("\r\x1b[K")

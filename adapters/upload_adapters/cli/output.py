@@ -1,0 +1,159 @@
+"""What commands print: one JSON object as the last line of standard output, text for people on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import click
+
+from upload_adapters.cli.exit_codes import BUG, INTERRUPTED, OUTCOMES, exit_code_of_error
+from upload_adapters.console import TerminalConsole
+from upload_core.errors import IndexProblemsError
+from upload_core.lifecycle import PUBLIC_STATES
+from upload_core.outcomes import Summary
+from upload_core.text import printable
+
+DEBUG_VARIABLE: Final = "UPLOAD_CORE_DEBUG"
+
+
+def debugging() -> bool:
+    """Whether the user wants tracebacks."""
+    return bool(os.environ.get(DEBUG_VARIABLE))
+
+
+def write_json(data: Mapping[str, Any]) -> None:
+    """One line of ASCII: whatever a name holds, no terminal acts on it and no encoding spoils it."""
+    sys.stdout.write(json.dumps(data) + "\n")
+    sys.stdout.flush()
+
+
+def write_line(text: str) -> None:
+    """One line of data that a person may read as well."""
+    write_cells([text])
+
+
+def write_cells(cells: Iterable[str]) -> None:
+    """A line of cells with tabs between; a tab inside a cell shows as an escape."""
+    encoding = sys.stdout.encoding or "utf-8"
+    line = "\t".join(printable(cell, 10_000) for cell in cells)
+    sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """The object that `--json` prints for a session; `message` is there only if there is something to say."""
+    data: dict[str, Any] = {
+        "outcome": summary.outcome,
+        "exit_code": summary.exit_code,
+        "counts": summary.counts,
+        "files": summary.files,
+        "retries": summary.retries,
+        "bytes": summary.bytes,
+        "seconds": summary.seconds,
+        "journal": summary.journal,
+        "failed": [{"relpath": f.relpath, "state": f.state, "message": f.message} for f in summary.failed],
+    }
+    if summary.message:
+        data["message"] = summary.message
+    return data
+
+
+def empty_summary(code: int, message: str, journal: str = "") -> Summary:
+    """The summary of a command that ended before there was a delivery."""
+    counts: dict[str, int] = dict.fromkeys(PUBLIC_STATES, 0)
+    return Summary(OUTCOMES[code], code, counts, 0, 0, 0, 0.0, journal, [], message=message)
+
+
+def problems_json(error: IndexProblemsError) -> list[dict[str, Any]]:
+    """All problems of an index, however many are shown to people."""
+    return [{"row": p.row, "path": p.path, "rule": p.rule, "message": p.message} for p in error.problems]
+
+
+def explain(error: BaseException) -> str:
+    """The error as a message for people."""
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx else "upload-core"
+        return f"{error.format_message()}\nTry: {command} --help"
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return "interrupted; nothing was started"
+    if exit_code_of_error(error) == BUG:
+        return (
+            f"{type(error).__name__}: {error}\nThis is a bug in upload-core. Please report it with the line above; "
+            f"{DEBUG_VARIABLE}=1 shows where it happened."
+        )
+    return str(error)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of an error, those of click included."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        return INTERRUPTED
+    return 2 if isinstance(error, click.ClickException) else exit_code_of_error(error)
+
+
+def refuse(error: BaseException, *, as_json: bool, journal: str = "") -> int:
+    """Say why a command ends here, to people and on request as JSON; returns its exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else BUG
+    code, message = code_of(error), explain(error)
+    if message:
+        show_error(error, message)
+    if as_json:
+        data = summary_json(empty_summary(code, message, journal))
+        if isinstance(error, IndexProblemsError):
+            data["problems"] = problems_json(error)
+        write_json(data)
+    return code
+
+
+def show_error(error: BaseException, message: str) -> None:
+    """The message on standard error; with UPLOAD_CORE_DEBUG the traceback before it."""
+    console = TerminalConsole()
+    if debugging():
+        console.message("".join(traceback.format_exception(error)).rstrip(), "info")
+    console.message(f"upload-core: {message}", "error")
+
+
+def size(count: int) -> str:
+    """Bytes for people.
+
+    >>> size(0), size(1023), size(12_345_678), size(5 * 1024**4)
+    ('0 B', '1,023 B', '11.8 MiB', '5.0 TiB')
+    """
+    if count < 1024:
+        return f"{count:,} B"
+    value = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        value /= 1024
+        if value < 1024 or unit == "PiB":
+            break
+    return f"{value:,.1f} {unit}"
+
+
+def files(count: int) -> str:
+    """A number of files for people.
+
+    >>> files(1), files(1200)
+    ('1 file', '1,200 files')
+    """
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people.
+
+    >>> duration(0.31), duration(75), duration(7320)
+    ('0.3 s', '1 min 15 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

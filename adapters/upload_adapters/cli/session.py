@@ -1,0 +1,110 @@
+"""One session of a delivery as the command line runs it: signals, progress, events, report, exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from upload_adapters.cli.exit_codes import INTERRUPTED, OUTCOMES, exit_code_of_error
+from upload_adapters.cli.interrupts import REASON, Interrupts
+from upload_adapters.cli.output import explain, show_error, summary_json, write_json
+from upload_adapters.cli.progress import Progress
+from upload_adapters.cli.report import report
+from upload_adapters.console import TerminalConsole
+from upload_adapters.journal_file import DirectoryJournal
+from upload_adapters.state_dump import DirectoryStateDump
+from upload_core.client import UploadClient
+from upload_core.outcomes import Summary
+from upload_core.ports import Ports
+
+
+class EventStream:
+    """The journal's records on standard output, as they are committed; when nobody reads any more, it falls silent."""
+
+    def __init__(self) -> None:
+        self._open = True
+
+    def __call__(self, lines: bytes) -> None:
+        if self._open:
+            self._open = write_tolerantly(lines)
+
+
+def write_tolerantly(data: bytes) -> bool:
+    """Write to standard output at once; False, and nothing more can follow, if nobody reads it any more."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError:
+        # A reader that left is no reason to stop a delivery. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return False
+    return True
+
+
+def prepare(ports: Ports, *, quiet: bool, events: bool) -> TerminalConsole:
+    """Fit wired ports to the command line."""
+    console = TerminalConsole(quiet=quiet)
+    ports.console = console
+    ports.dump = DirectoryStateDump(ports.journal.name)
+    if events:
+        assert isinstance(ports.journal, DirectoryJournal), "records are lines of a file only here"
+        ports.journal.on_commit = EventStream()
+    return console
+
+
+def run(client: UploadClient, console: TerminalConsole, interrupts: Interrupts, *, as_json: bool) -> int:
+    """Drive the client to its end, whatever that is, say how it ended, and return the exit code."""
+    if as_json:
+        interrupts.last_words = lambda: _interrupted_now(client)
+    interrupts.client = client
+    try:
+        with Progress(console, client):
+            summary = client.run()
+    except Exception as error:  # noqa: BLE001 - every end of a session is reported in the same way
+        summary = _ended_by(error, client)
+        if summary.outcome in ("refused", "crashed"):
+            show_error(error, summary.message)
+            summary_text = replace(summary, message="")
+        else:
+            summary_text = summary
+    else:
+        summary_text = summary
+    if summary.outcome != "refused":
+        _dump_state(client, summary)
+        for text, mtype in report(summary_text):
+            if not console.quiet or summary.exit_code:
+                console.message(text, "error" if console.quiet else mtype)
+    if as_json:
+        with contextlib.suppress(BrokenPipeError):
+            write_json(summary_json(summary))
+    return summary.exit_code
+
+
+def _ended_by(error: Exception, client: UploadClient) -> Summary:
+    """The summary of a session that an error ended, or kept from beginning."""
+    code = exit_code_of_error(error)
+    recorded = client.summary().outcome if client.delivery.facts.session else ""
+    outcome = OUTCOMES[code] if code in (0, 2, 7) or not recorded else recorded
+    return replace(client.summary(), outcome=outcome, exit_code=code, message=explain(error))
+
+
+def _interrupted_now(client: UploadClient) -> bytes:
+    summary = replace(client.summary(), outcome="interrupted", exit_code=INTERRUPTED, message=REASON)
+    return json.dumps(summary_json(summary)).encode() + b"\n"
+
+
+def _dump_state(client: UploadClient, summary: Summary) -> None:
+    """After anything but a complete delivery: every file's state as a CSV in the journal's directory, the latest only."""
+    directory = Path(summary.journal)
+    if not directory.is_dir():
+        return
+    for old in directory.glob("*-state.csv"):
+        old.unlink(missing_ok=True)
+    if summary.outcome != "complete":
+        client.dump_state()

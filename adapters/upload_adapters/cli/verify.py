@@ -1,0 +1,115 @@
+"""`upload-core verify`: whether a journal is whole and agrees with itself, and the archive with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from upload_adapters import snapshot_file
+from upload_adapters.cli.output import files, write_json, write_line
+from upload_adapters.cli.reading import open_reader
+from upload_adapters.journal_reader import JournalReader, segment_name
+from upload_adapters.wiring import wire_journal
+from upload_core import events as ev
+from upload_core.delivery import Delivery
+from upload_core.errors import JournalDamagedError
+from upload_core.journal import is_torn
+from upload_core.lifecycle import DONE, REPORTED, VALID
+
+
+@click.command()
+@click.argument("journal", type=click.Path())
+@click.option("--archive", "with_archive", is_flag=True, help="Compare every stored file with what the archive holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(journal: str, with_archive: bool, as_json: bool) -> int:
+    """Check a journal, or the archive against it.
+
+    Every record of every segment is read and its checksums verified; snapshots must agree with it. With --archive the
+    size and CRC32 of every file that is valid or stored are compared with what the archive holds now: exit code 1 and a
+    list if they differ. Changes nothing.
+    """
+    reader = open_reader(journal, snapshots=False)
+    notes = list(_journal(reader))
+    delivery = reader.delivery
+    wrong: list[tuple[str, str]] = []
+    compared = 0
+    if with_archive:
+        stored = _stored(reader)
+        archive = wire_journal(journal, {}).archive
+        for file in sorted(delivery.files_in(VALID, DONE, REPORTED)):
+            compared += 1
+            relpath = delivery.table.path(file)
+            size, checksum = stored.get(file, (delivery.table.size(file), delivery.table.checksum(file) or ""))
+            found = archive.stat(relpath)
+            if found is None:
+                wrong.append((relpath, "is not in the archive"))
+            elif found.size != size:
+                wrong.append((relpath, f"has {found.size:,} bytes in the archive, {size:,} in the journal"))
+            elif checksum and found.checksum != checksum:
+                wrong.append((relpath, f"has the CRC32 {found.checksum} in the archive, {checksum} in the journal"))
+    code = 1 if wrong else 0
+    if as_json:
+        data = {"exit_code": code, "seq": reader.position.seq, "digest": delivery.digest, "files": len(delivery)}
+        differ = [{"relpath": relpath, "message": message} for relpath, message in wrong]
+        write_json(data | {"notes": notes, "compared": compared, "different": differ})
+        return code
+    write_line(
+        f"{reader.position.seq:,} records are whole (segments: {reader.position.segment}); {files(len(delivery))} delivered"
+    )
+    for note in notes:
+        write_line(note)
+    for relpath, message in wrong:
+        write_line(f"{relpath} {message}")
+    if with_archive:
+        write_line(f"{files(compared)} compared with the archive: {f'{len(wrong):,} differ' if wrong else 'all agree'}")
+    return code
+
+
+def _journal(reader: JournalReader) -> Iterator[str]:
+    """Read all of it; what is odd but harmless is said. Raises `JournalDamagedError`, `JournalVersionError`."""
+    whole = reader.advance()
+    end = reader.position
+    if not whole:
+        with open(reader.path / segment_name(end.segment), "rb") as file:
+            file.seek(end.offset)
+            tail = file.read()
+        if not is_torn(tail, end.seq):
+            raise JournalDamagedError(
+                f"{reader.path / segment_name(end.segment)} is damaged after record {end.seq} (offset {end.offset}), and "
+                "more than an unfinished last batch is affected; restore the segment from a copy"
+            )
+        yield f"after record {end.seq:,} follow {len(tail):,} bytes of an unfinished batch: being written, or cut off at resume"
+    for path in reversed(snapshot_file.newest_first(reader.path)):
+        yield from _snapshot(reader, path)
+
+
+def _snapshot(reader: JournalReader, path: Path) -> Iterator[str]:
+    loaded = snapshot_file.load(path, reader.delivery.table)
+    if loaded is None:
+        yield f"{path.name} is no whole snapshot of this journal; it is ignored, and may be deleted"
+        return
+    seq = loaded[1].seq
+    if _state_at(reader, seq).digest != loaded[0].digest:
+        raise JournalDamagedError(
+            f"{path} contradicts the journal at record {seq}; delete it: a snapshot only saves time"
+        )
+
+
+def _state_at(reader: JournalReader, seq: int) -> Delivery:
+    if seq == reader.position.seq:
+        return reader.delivery
+    past = JournalReader(reader.path)
+    past.replay_until(lambda record: record.seq > seq)
+    return past.delivery
+
+
+def _stored(reader: JournalReader) -> dict[int, tuple[int, str]]:
+    """File -> size and CRC32 as the archive last acknowledged them."""
+    found: dict[int, tuple[int, str]] = {}
+    for record in reader.records():
+        event = record.event
+        if isinstance(event, ev.TransferCompleted | ev.FileFoundStored | ev.FileFoundValid):
+            found[event.file] = event.size, event.checksum
+    return found

@@ -1,0 +1,277 @@
+"""Puts adapters together into ports: the only module, besides the command line, that knows all of them.
+
+Which archive a URL means is a row of `SCHEMES`. Nothing is written or asked here; that begins with `connect`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import attrs
+
+from upload_adapters.clock import SystemClock
+from upload_adapters.console import TerminalConsole
+from upload_adapters.dispatch import ThreadDispatcher
+from upload_adapters.frames import build_table
+from upload_adapters.journal_file import DirectoryJournal
+from upload_adapters.journal_reader import JournalReader
+from upload_adapters.local import DirectoryArchive, DirectoryPipeline, LocalPlaces, local_limits
+from upload_adapters.local.identity import OperatingSystemIdentity, user_at_host
+from upload_adapters.source_directory import DirectorySource
+from upload_adapters.state_dump import DirectoryStateDump
+from upload_core import events as ev
+from upload_core.dataroot import Bucket
+from upload_core.errors import ConfigurationError
+from upload_core.ports import Archive, ControlBucket, Identity, Limits, Pipeline, Ports, Source
+from upload_core.text import printable
+from upload_core.wiring import Wiring, WiringRequest
+
+TO_VARIABLE: Final = "UPLOAD_CORE_TO"
+JOURNALS: Final = ".upload-core"
+"""The directory that journals lie in unless their place is named."""
+LABEL_BYTES_MAX: Final = 1024 * 1024
+"""A label describes a delivery in a page or two of YAML; anything longer is another file by mistake."""
+
+Check = Callable[[str, str], Any]
+
+
+@attrs.frozen
+class Place:
+    """The archive's side of a delivery, as one scheme provides it."""
+
+    name: str
+    archive: Archive
+    control: ControlBucket
+    pipeline: Pipeline
+    identity: Identity
+    limits: Limits
+
+
+# --- schemes -------------------------------------------------------------------------------------
+
+
+def _directory_of(url: str) -> str:
+    """The directory that a `file:` URL names; raises `ConfigurationError` for one that names none."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc not in ("", "localhost") or not path.startswith("/") or parts.query or parts.fragment:
+        raise ConfigurationError(f"{printable(url, 300)} names no directory; write file:///absolute/path")
+    return os.path.abspath(path)
+
+
+def _local_place(url: str, request: WiringRequest, check: Check | None) -> Place:
+    directory = _directory_of(url)
+    places = LocalPlaces(directory, request.dataset, request.delivery_id, request.transfer_type)
+    limits = local_limits()
+    return Place(
+        name=f"file://{quote(directory)}",
+        archive=places.archive(),
+        control=places.control(),
+        pipeline=DirectoryPipeline(places, check=check, lock_staleness_s=limits.lock_staleness_s),
+        identity=OperatingSystemIdentity(),
+        limits=limits,
+    )
+
+
+@attrs.frozen
+class Scheme:
+    """What a URL's scheme stands for."""
+
+    place: Callable[[str, WiringRequest, Check | None], Place]
+    source: Callable[[str], Source]
+    archive: Callable[[str], Archive]
+
+
+SCHEMES: Final[dict[str, Scheme]] = {
+    "file": Scheme(
+        place=_local_place,
+        source=lambda url: DirectorySource(_directory_of(url)),
+        archive=lambda url: DirectoryArchive(_directory_of(url)),
+    ),
+}
+"""Scheme of a URL -> the adapters behind it."""
+
+
+def _scheme_of(url: str) -> Scheme:
+    name, separator, _ = url.partition("://")
+    if separator and name in SCHEMES:
+        return SCHEMES[name]
+    known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+    hint = "" if separator else f"; for a directory write file://{quote(os.path.abspath(url))}"
+    raise ConfigurationError(f"{printable(url, 300)!r} names no archive that is known here (known: {known}){hint}")
+
+
+# --- what hosts and the core call ----------------------------------------------------------------
+
+
+def wire(request: WiringRequest) -> Ports:
+    """Ports for a delivery; where `request.to` is None, the environment variable UPLOAD_CORE_TO names the archive.
+
+    Raises `ConfigurationError` for whatever cannot work.
+    """
+    url = request.to or os.environ.get(TO_VARIABLE)
+    if not url:
+        raise ConfigurationError(
+            "no archive is named: pass to='file:///DIR' (--to on the command line), "
+            f"or set the environment variable {TO_VARIABLE}"
+        )
+    journal = default_journal(request) if request.journal is None else Path(request.journal)
+    settings: dict[str, str] = {}
+    check = request.check
+    if isinstance(check, str):
+        settings["check"] = check
+        settings["check_directory"] = os.getcwd()
+        check = load_check(check, settings["check_directory"])
+    label = None
+    if request.label is not None:
+        settings["label"] = os.path.abspath(request.label)
+        label = _read_label(settings["label"])
+    return _assembled(url, request, open_source(request.source), journal, check, label, settings)
+
+
+def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Ports:
+    """Ports for the delivery that a journal recorded; `overrides` (check, label) replaces what it says, where not None.
+
+    Raises `ConfigurationError` if there is no journal, or if what it names cannot be found any more.
+    """
+    created, source = recorded(Path(journal))
+    settings: dict[str, str] = dict(created.settings)
+    check, label_path = overrides.get("check"), overrides.get("label") or settings.get("label")
+    if check is None and "check" in settings:
+        check = settings["check"]
+    if isinstance(check, str):
+        check = load_check(check, settings.get("check_directory"))
+    request = WiringRequest(
+        created.dataset,
+        created.delivery_id,
+        "sample" if created.transfer_type == "sample" else "staging",
+        source,
+        created.archive,
+        journal,
+    )
+    label = None if label_path is None else _read_label(os.fspath(label_path))
+    return _assembled(created.archive, request, open_source(source), Path(journal), check, label, settings)
+
+
+def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
+    """The read side of a path, of a URL or of a bucket; raises `ConfigurationError` if it is no readable place."""
+    if isinstance(source, Bucket):
+        return _scheme_of(source.url).source(source.url)
+    if isinstance(source, str) and "://" in source:
+        return _scheme_of(source).source(source)
+    return DirectorySource(source)
+
+
+def open_archive(bucket: Bucket) -> Archive:
+    """A bucket as a destination; raises `ConfigurationError` if its URL names none."""
+    return _scheme_of(bucket.url).archive(bucket.url)
+
+
+def default_journal(request: WiringRequest, beside: str | os.PathLike[str] = "") -> Path:
+    """Where a delivery's journal lies unless the host names another place; `beside` is a file or "" for here."""
+    name = f"{request.dataset}-{request.delivery_id}-{request.transfer_type}"
+    return Path(beside).absolute().parent / JOURNALS / name if beside else Path(JOURNALS).absolute() / name
+
+
+# --- pieces --------------------------------------------------------------------------------------
+
+
+def _assembled(
+    url: str,
+    request: WiringRequest,
+    source: Source,
+    journal: Path,
+    check: Check | None,
+    label: bytes | None,
+    settings: Mapping[str, str],
+) -> Ports:
+    place = _scheme_of(url).place(url, request, check)
+    clock = SystemClock()
+    user, host = user_at_host()
+    return Ports(
+        journal=DirectoryJournal(journal),
+        source=source,
+        archive=place.archive,
+        control=place.control,
+        pipeline=place.pipeline,
+        identity=place.identity,
+        dispatcher=ThreadDispatcher(clock),
+        console=TerminalConsole(),
+        clock=clock,
+        dump=DirectoryStateDump(),
+        index=build_table,
+        limits=place.limits,
+        archive_name=place.name,
+        label=label,
+        agent_id=f"{user}@{host}:{secrets.token_hex(4)}",
+        host=host,
+        pid=os.getpid(),
+        settings=settings,
+    )
+
+
+def load_check(spec: str, directory: str | None) -> Check:
+    """The callable that `package.module:function` names; `directory` is searched after everything installed.
+
+    Raises `ConfigurationError` if there is no such callable.
+    """
+    module_name, separator, name = spec.partition(":")
+    if not (separator and module_name and name):
+        raise ConfigurationError(f"the check {printable(spec, 200)!r} must be written package.module:function")
+    if directory is not None and directory not in sys.path:
+        sys.path.append(directory)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        where = f" (looked in {directory} as well)" if directory else ""
+        raise ConfigurationError(f"the check {printable(spec, 200)!r} cannot be imported: {error}{where}") from error
+    if not callable(found):
+        raise ConfigurationError(f"the check {printable(spec, 200)!r} is no function")
+    check: Check = found
+    return check
+
+
+def _read_label(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            label = file.read(LABEL_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(f"the label {printable(path, 300)} cannot be read: {error.strerror}") from error
+    if len(label) > LABEL_BYTES_MAX:
+        raise ConfigurationError(f"the label {printable(path, 300)} is longer than {LABEL_BYTES_MAX:,} bytes")
+    return label
+
+
+def recorded(journal: Path) -> tuple[ev.DeliveryCreated, str]:
+    """What a journal was begun for, and the source of its latest session; nothing is replayed or locked.
+
+    Raises `ConfigurationError` if there is no journal, `JournalDamagedError`.
+    """
+    reader = JournalReader(journal)
+    if not reader.exists():
+        raise ConfigurationError(
+            f"there is no journal at {printable(str(journal), 300)}; name the one that deliver used"
+        )
+    first = next(reader.records(), None)
+    if first is None or not isinstance(first.event, ev.DeliveryCreated):
+        reader.advance()  # says what is wrong with it
+        raise ConfigurationError(f"the journal {printable(str(journal), 300)} does not say what it delivers")
+    latest = reader.latest_session()  # data may have moved since the journal was begun
+    if latest is not None and isinstance(latest.event, ev.SessionOpened) and latest.event.source:
+        return first.event, latest.event.source
+    return first.event, first.event.source
+
+
+if TYPE_CHECKING:
+    from upload_adapters import wiring
+
+    _wiring: Wiring = wiring
