@@ -40,6 +40,13 @@ def table_of(frame: pd.DataFrame) -> FileTable:
     return FileTable.from_columns(columns.paths, columns.sizes, columns.checksums)  # type: ignore[arg-type]  # just checked
 
 
+def unchecked_table_of(frame: pd.DataFrame) -> FileTable:
+    """From a frame to a table, with as few checks as the peer makes."""
+    columns = columns_of(frame)
+    assert columns.sizes is not None
+    return FileTable.from_columns(columns.paths, columns.sizes, columns.checksums)  # type: ignore[arg-type]  # our own
+
+
 def objects_of(frame: pd.DataFrame) -> list[ClientFile]:
     """The peer: no rule checked."""
     return [
@@ -54,6 +61,7 @@ def main(rows: int = 1_000_000) -> dict[str, float]:
     frame = pd.DataFrame({"path": paths, "checksum": [CHECKSUM] * rows, "size": [4096] * rows})
     path_bytes = sum(map(len, paths))
 
+    table_of(frame[:1])  # imports are no part of the table
     tracemalloc.start()
     table = table_of(frame)
     table.find("nothing")
@@ -61,7 +69,7 @@ def main(rows: int = 1_000_000) -> dict[str, float]:
     tracemalloc.stop()
 
     written = list(table.encode())
-    ours = cpu_s(lambda: table_of(frame))
+    ours = cpu_s(lambda: unchecked_table_of(frame))
     few = min(rows, 20_000)  # iterrows is linear; a fiftieth of it is patience enough
     peer = cpu_s(lambda: objects_of(frame[:few]), rounds=1) * rows / few
     figures = {
@@ -69,7 +77,7 @@ def main(rows: int = 1_000_000) -> dict[str, float]:
         "index to table, CPU s": ours,
         "iterrows + dataclass, CPU s": peer,
         "ratio": peer / ours,
-        "rules alone, CPU s": cpu_s(lambda: check_columns(columns_of(frame))),
+        "index to table with every rule checked, CPU s": cpu_s(lambda: table_of(frame)),
         "encode, CPU s": cpu_s(lambda: list(table.encode())),
         "decode, CPU s": cpu_s(lambda: FileTable.decode(written)),
         "diff of equal tables, CPU s": cpu_s(lambda: table.diff(FileTable.decode(written)), rounds=1),
@@ -77,7 +85,7 @@ def main(rows: int = 1_000_000) -> dict[str, float]:
     }
     print(f"index and file table, {rows:,} rows")
     for name, value in figures.items():
-        print(f"  {name:42} {value:10.3f}")
+        print(f"  {name:48} {value:10.3f}")
     return figures
 
 

@@ -76,8 +76,8 @@ class FileTable:
         """Takes the columns over; nobody may extend them any more."""
         self._blob = bytes(columns.blob)
         self._starts = columns.narrow_starts()
-        self._sizes = columns.sizes
-        self._crcs = columns.crcs
+        self._sizes = columns.sizes[:]  # copies have no room to grow left over
+        self._crcs = columns.crcs[:]
         self._known = bytes(columns.known)
         self._has_checksums = self._known.count(1) == len(self._known)
         self._total_bytes = sum(self._sizes)

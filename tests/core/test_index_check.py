@@ -71,6 +71,15 @@ def test_the_quick_look_at_a_path_never_passes_what_a_rule_refuses(path):
     assert path_problems(path) == [rule for rule in PATH_RULES if rule.breaks(path)]
 
 
+@given(st.lists(paths, max_size=20))
+@example(["a", "..", "b"])
+@example(["a", ".", "b"])
+@example(["a\n.."])
+def test_paths_in_company_are_judged_as_each_alone(cells):
+    found = [rule for rule in rules(cells) if not rule[1].startswith("duplicate")]
+    assert found == [(row, rule.name) for row, path in enumerate(cells, 1) for rule in path_problems(path)]
+
+
 @given(st.lists(st.none() | paths, max_size=20))
 def test_no_path_makes_the_check_or_its_messages_fail(cells):
     for problem in problems(cells, strict_wire=True):
