@@ -6,6 +6,7 @@ refused and left untouched. The directory's layout is specified in `docs/journal
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -24,6 +25,7 @@ from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
 from upload_core.journal import FORMAT_VERSION, Header, Position, encode_batch, encode_header, is_torn
+from upload_core.text import printable
 from upload_core.timestamps import parse_iso
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
@@ -119,9 +121,18 @@ class DirectoryJournal:
             lock.acquire()
         except Timeout:
             raise JournalInUseError(
-                f"another process is working with the journal {self.path}; wait for it or stop it, then run again"
+                f"another process is working with the journal {self.path}{self._who()}; "
+                "wait for it or stop it, then run again"
             ) from None
         self._lock = lock
+
+    def _who(self) -> str:
+        """Who holds the journal, as far as it tells."""
+        with contextlib.suppress(JournalDamagedError, OSError):
+            latest = JournalReader(self.path).latest_session()
+            if latest is not None and isinstance(latest.event, ev.SessionOpened) and latest.event.pid:
+                return f" (process {latest.event.pid} on {printable(latest.event.host, 200)}, since {latest.time})"
+        return ""
 
     def _segment(self, number: int) -> Path:
         return self.path / segment_name(number)
