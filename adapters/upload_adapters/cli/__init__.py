@@ -93,7 +93,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from upload_adapters.cli.output import refuse
 
         return refuse(error, as_json="--json" in arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
