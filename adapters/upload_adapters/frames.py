@@ -11,13 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_core.errors import ConfigurationError
-from upload_core.index_check import IndexColumns, checked_table
+from upload_core.index_check import IndexColumns
 
 if TYPE_CHECKING:
     import narwhals as nw
-
-    from upload_core.files import FileTable
-    from upload_core.ports import Source
 
 READ_AS_TEXT: Final = (
     "read the index with every cell as text, so that names such as NA, 00123 and 1e5 stay what they are: in pandas "
@@ -38,17 +35,6 @@ def columns_of(file_index: object) -> IndexColumns:
     if isinstance(file_index, Sequence) and not isinstance(file_index, str | bytes):
         return _of_rows(file_index)
     return _of_frame(file_index)
-
-
-def build_table(
-    file_index: object, source: Source, *, allow_case_duplicates: bool = False, strict_wire: bool = False
-) -> FileTable:
-    """The file table of any data frame; every row obeys the rules and names a file of `source`, of the size indexed.
-
-    Raises `ConfigurationError` for a frame that is no index, `IndexProblemsError` with every problem of its rows.
-    """
-    columns = columns_of(file_index)
-    return checked_table(columns, source, allow_case_duplicates=allow_case_duplicates, strict_wire=strict_wire)
 
 
 def _of_frame(file_index: object) -> IndexColumns:

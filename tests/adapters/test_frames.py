@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_adapters.frames import build_table, columns_of
+from upload_adapters.frames import columns_of
+from upload_adapters.indexing import build_table
 from upload_adapters.source_directory import DirectorySource
 from upload_core.errors import ConfigurationError, IndexProblemsError
 from upload_core.files import FileTable
