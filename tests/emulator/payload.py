@@ -86,13 +86,15 @@ def _dechunk(raw: bytes) -> tuple[bytes, dict[str, str]]:
     return b"".join(parts), trailers
 
 
-def verify(request: Request) -> dict[str, str]:
-    """Check every digest that was asserted; returns checksum algorithm → value of the verified ones."""
+def verify_signed(request: Request) -> None:
+    """Check the hash of the body as it was sent, unless it was left unsigned."""
     declared = request.headers.get("x-amz-content-sha256", "")
     if len(declared) == 64 and declared != hashlib.sha256(request.body).hexdigest():
-        raise ServiceError(
-            400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match"
-        )
+        raise ServiceError(400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' does not match")
+
+
+def verify(request: Request) -> dict[str, str]:
+    """Check every digest that was asserted; returns checksum algorithm → value of the verified ones."""
     md5 = request.headers.get("content-md5")
     if (
         md5 is not None

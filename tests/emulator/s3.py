@@ -109,6 +109,7 @@ class S3:
             raise ServiceError(501, "NotImplemented", f"this emulator does not know {request.method} {sorted(unknown)}")
         if len(request.key.encode()) > KEY_BYTES_MAX:
             raise ServiceError(400, "KeyTooLongError", "Your key is too long")
+        payload.verify_signed(request)
         payload.decode(request)
         return self._handlers[request.operation](request)
 

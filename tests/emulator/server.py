@@ -54,6 +54,7 @@ class Emulator:
 
     def __init__(self, settings: Settings | None = None, *, port: int = 0) -> None:
         self.settings = settings or Settings()
+        self._settings_at_start = attrs.evolve(self.settings)
         self.faults = FaultPlan()
         self.keyring = Keyring(self.settings)
         self.store = ObjectStore(self.settings)
@@ -112,6 +113,19 @@ class Emulator:
                 for bucket in self.store.buckets.values()
                 for upload in bucket.uploads.values()
             ]
+
+    def reset(self) -> None:
+        """Forget buckets, parameters, functions, faults and log, and turn every setting back; credentials stay."""
+        with self.store.lock:
+            self.store.buckets.clear()
+        self.parameters.values.clear()
+        self.functions.by_name.clear()
+        self.identity_pools.revoked.clear()
+        self.faults.clear()
+        with self._log_lock:
+            self._log.clear()
+        for name, value in attrs.asdict(self._settings_at_start).items():
+            setattr(self.settings, name, value)
 
     def close(self) -> None:
         """Stop answering; requests under way are cut. May be called twice."""

@@ -39,23 +39,43 @@ EXPRESS = "fast--use1-az4--x-s3"
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def aws():
+@pytest.fixture(scope="module")
+def server():
     with Emulator() as emulator:
-        emulator.store.create_bucket(PLAIN)
-        emulator.store.create_bucket(EXPRESS)
         yield emulator
 
 
 @pytest.fixture
-def connect(aws):
+def aws(server):
+    server.reset()
+    server.store.create_bucket(PLAIN)
+    server.store.create_bucket(EXPRESS)
+    return server
+
+
+@pytest.fixture(scope="module")
+def session():
+    """Of many sessions each would read AWS's models anew."""
+    return boto3.Session("AKIATEST", "secret", region_name="us-east-1")
+
+
+@pytest.fixture
+def connect(aws, session):
     """Makes boto3 clients of the emulator, one attempt each, and closes them."""
     made = []
 
     def client(service="s3", *, key="AKIATEST", secret="secret", token=None, s3=None, attempts=1, **config):
-        session = boto3.Session(key, secret, token, region_name="us-east-1")
         options = Config(retries={"total_max_attempts": attempts, "mode": "standard"}, s3=s3, **config)
-        made.append(session.client(service, endpoint_url=aws.url, config=options))
+        made.append(
+            session.client(
+                service,
+                endpoint_url=aws.url,
+                config=options,
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+                aws_session_token=token,
+            )
+        )
         return made[-1]
 
     yield client

@@ -1,0 +1,232 @@
+"""The transfer bucket in S3: every object under a CRC32 of the whole that S3 itself has verified.
+
+Rule: source and permission are asked again immediately before each request that can make the object visible, and what
+did not become an object leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from upload_adapters.aws.bucket import Bucket, Place, patiently, status_of
+from upload_adapters.aws.errors import AwsError, translated, was_damaged
+from upload_core.checksum import crc32_base64
+from upload_core.errors import ArchiveError, ChecksumMismatchError, SourceChangedError
+from upload_core.ports import Archive, SourceFile, StoredObject
+
+MIB: Final = 1 << 20
+SINGLE_MAX: Final = 16 * MIB
+"""Larger files go in parts. Each worker holds one such body or part in memory."""
+PART_SIZE: Final = 8 * MIB
+PARTS_MAX: Final = 10_000
+ABORT_ATTEMPTS: Final = 3
+"""A part that was under way while its upload was aborted may be kept, so one abort may not be enough."""
+
+Commit = Callable[[], None]
+
+
+@attrs.frozen
+class _Upload:
+    """Our own multipart upload and its parts so far."""
+
+    relpath: str
+    known: dict[str, str]
+    parts: list[dict[str, Any]] = attrs.field(factory=list)
+
+
+class S3Archive:
+    """A general purpose bucket; safe to use by many threads."""
+
+    def __init__(self, place: Place, *, single_max: int = SINGLE_MAX, part_size: int = PART_SIZE) -> None:
+        self._place = place
+        self._single_max = single_max
+        self._part_size = part_size
+
+    def stat(self, relpath: str) -> StoredObject | None:
+        bucket = self._place()
+        try:
+            with translated(f"looking at {relpath!r}"):
+                answer = bucket.calls.head_object(Bucket=bucket.name, Key=relpath, ChecksumMode="ENABLED")
+        except AwsError as error:
+            if status_of(error) == 404 and error.code != "NoSuchBucket":
+                return None
+            raise
+        # A checksum of parts' checksums says nothing that could be compared with an index.
+        whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+        checksum = answer.get("ChecksumCRC32", "") if whole else ""
+        return StoredObject(relpath, answer["ContentLength"], checksum, answer["ETag"])
+
+    def put(
+        self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Commit | None = None
+    ) -> StoredObject:
+        store = self._put_whole if body.size <= self._single_max else self._put_in_parts
+        return store(relpath, body, checksum, commit or _always)
+
+    def list(self) -> Iterator[StoredObject]:
+        bucket = self._place()
+        page: dict[str, str] = {}
+        while True:
+            with translated(f"listing {bucket.name}"):
+                answer = bucket.calls.list_objects_v2(Bucket=bucket.name, **page)
+            for found in answer.get("Contents", ()):
+                yield StoredObject(found["Key"], found["Size"], etag=found["ETag"])
+            if not answer.get("IsTruncated"):
+                return
+            page = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    # --- one request ------------------------------------------------------------------------------
+
+    def _put_whole(self, relpath: str, body: SourceFile, checksum: str | None, commit: Commit) -> StoredObject:
+        bucket = self._place()
+        data = _read_exactly(body, body.size, relpath)
+        _must_end(body, relpath)
+        actual = crc32_base64(zlib.crc32(data))
+        _must_match(relpath, checksum, actual)
+
+        def send() -> StoredObject:
+            body.verify_unchanged()
+            commit()
+            with translated(f"storing {relpath!r}"):
+                answer = bucket.once.put_object(Bucket=bucket.name, Key=relpath, Body=data, ChecksumCRC32=actual)
+            return self._acknowledged(relpath, len(data), actual, answer)
+
+        return patiently(send)
+
+    # --- in parts ---------------------------------------------------------------------------------
+
+    def _put_in_parts(self, relpath: str, body: SourceFile, checksum: str | None, commit: Commit) -> StoredObject:
+        bucket = self._place()
+        with translated(f"beginning to store {relpath!r}"):
+            begun = bucket.calls.create_multipart_upload(
+                Bucket=bucket.name, Key=relpath, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT"
+            )
+        upload = _Upload(relpath, {"Bucket": bucket.name, "Key": relpath, "UploadId": begun["UploadId"]})
+        try:
+            actual = self._send_parts(bucket, upload, body)
+            _must_end(body, relpath)
+            _must_match(relpath, checksum, actual)
+            return patiently(lambda: self._complete(bucket, upload, body, actual, commit))
+        except BaseException:
+            self._abort(bucket, upload)
+            raise
+
+    def _send_parts(self, bucket: Bucket, upload: _Upload, body: SourceFile) -> str:
+        """Send all parts; returns the CRC32 of the whole."""
+        running, sent = 0, 0
+        part_size = part_size_for(body.size, self._part_size)
+        while sent < body.size:
+            number = len(upload.parts) + 1
+            data = _read_exactly(body, min(part_size, body.size - sent), upload.relpath)
+            running = zlib.crc32(data, running)
+            checksum = crc32_base64(zlib.crc32(data))
+            part = {"PartNumber": number, "ChecksumCRC32": checksum}
+            upload.parts.append({**part, "ETag": self._send_part(bucket, upload, part, data)})
+            sent += len(data)
+        return crc32_base64(running)
+
+    def _send_part(self, bucket: Bucket, upload: _Upload, part: dict[str, Any], data: bytes) -> str:
+        """Send one part; returns its etag. It is seen by nobody yet, so botocore may repeat its request."""
+
+        def send() -> str:
+            with translated(f"storing part {part['PartNumber']} of {upload.relpath!r}"):
+                answer = bucket.calls.upload_part(**upload.known, **part, Body=data)
+            return str(answer["ETag"])
+
+        return patiently(send, on=was_damaged)
+
+    def _complete(
+        self, bucket: Bucket, upload: _Upload, body: SourceFile, checksum: str, commit: Commit
+    ) -> StoredObject:
+        body.verify_unchanged()
+        commit()
+        try:
+            with translated(f"completing {upload.relpath!r}"):
+                answer = bucket.once.complete_multipart_upload(
+                    **upload.known,
+                    MultipartUpload={"Parts": upload.parts},
+                    ChecksumCRC32=checksum,
+                    ChecksumType="FULL_OBJECT",
+                    MpuObjectSize=body.size,
+                )
+        except AwsError as error:
+            if error.code != "NoSuchUpload":
+                raise
+            # Completed by an attempt whose answer was lost, unless somebody aborted it.
+            stored = self.stat(upload.relpath)
+            if stored is None or (stored.size, stored.checksum) != (body.size, checksum):
+                raise
+            return stored
+        return self._acknowledged(upload.relpath, body.size, checksum, answer)
+
+    def _abort(self, bucket: Bucket, upload: _Upload) -> None:
+        """Leave nothing of our upload; if that fails too, the reason for giving up is the one worth telling."""
+        for _ in range(ABORT_ATTEMPTS):
+            try:
+                with translated(f"abandoning {upload.relpath!r}"):
+                    bucket.calls.abort_multipart_upload(**upload.known)
+                    bucket.calls.list_parts(**upload.known)
+            except AwsError:
+                return  # it is gone, or AWS does not answer
+
+    def _acknowledged(self, relpath: str, size: int, checksum: str, answer: Any) -> StoredObject:
+        """The object as S3 confirmed it; raises `ArchiveError` if S3 does not say that it has our checksum."""
+        confirmed = answer.get("ChecksumCRC32")
+        if confirmed is None:
+            stored = self.stat(relpath)
+            confirmed = stored.checksum if stored is not None and stored.size == size else ""
+        if confirmed != checksum:
+            raise ArchiveError(
+                f"the store took {relpath!r} without confirming its CRC32 {checksum}; this store does not verify what it "
+                "is sent, so nothing can be delivered to it safely"
+            )
+        return StoredObject(relpath, size, checksum, answer["ETag"])
+
+
+def part_size_for(size: int, least: int = PART_SIZE) -> int:
+    """The part size for a file: `least`, or more in whole MiB where that would make too many parts.
+
+    >>> part_size_for(5 << 40) // MIB
+    525
+    """
+    needed = -(-size // PARTS_MAX)
+    return max(least, -(-needed // MIB) * MIB if needed > least else least)
+
+
+def _always() -> None:
+    return None
+
+
+def _read_exactly(body: SourceFile, size: int, relpath: str) -> bytes:
+    """The next `size` bytes; raises `SourceChangedError` if the file ends before."""
+    pieces: list[bytes] = []
+    missing = size
+    while missing:
+        piece = body.read(missing)
+        if not piece:
+            body.verify_unchanged()
+            raise SourceChangedError(
+                f"{relpath!r} ended {missing} bytes early while it was read; restore it or index it again"
+            )
+        pieces.append(piece)
+        missing -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _must_end(body: SourceFile, relpath: str) -> None:
+    """Raises `SourceChangedError` if there is more than the size that the file had."""
+    if body.read(1):
+        body.verify_unchanged()
+        raise SourceChangedError(f"{relpath!r} grew while it was read; restore it or index it again")
+
+
+def _must_match(relpath: str, expected: str | None, actual: str) -> None:
+    if expected is not None and expected != actual:
+        raise ChecksumMismatchError(relpath, expected=expected, actual=actual)
+
+
+if TYPE_CHECKING:
+    _archive: type[Archive] = S3Archive
