@@ -23,8 +23,9 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
+from upload_adapters.aws.errors import AwsError, AwsIdentityError, AwsUnavailableError
 from upload_adapters.aws.tokens import Unpicklable, masked, server_time, without
-from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError, UploadClientError
+from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.text import printable
 
 METHOD: Final = "cognito-identity-pool"
@@ -34,6 +35,7 @@ BLOCK_S: Final = 120.0
 """From this long before expiry on everybody waits: until then a person can be asked without stopping the work."""
 RETRY_S: Final = 30.0
 """At most one failing renewal per this time, for as long as the old credentials work."""
+_TOO_MANY_REQUESTS: Final = 429
 _PASSING_CODES: Final = {
     "TooManyRequestsException",
     "InternalErrorException",
@@ -86,7 +88,7 @@ class RoleCredentials(Unpicklable):
         }
 
 
-class LoginRejectedError(IdentityError):
+class LoginRejectedError(AwsIdentityError):
     """The identity pool did not accept the id token; a fresher one may do."""
 
 
@@ -119,7 +121,7 @@ class IdentityPool:
         """Keys of the role. Raises `LoginRejectedError`, `IdentityError` or `ArchiveUnavailableError`."""
         logins = {self._login_provider: id_token}
         answer: Any = None
-        failure: UploadClientError | None = None
+        failure: AwsError | None = None
         try:
             with _quiet_botocore():
                 identity = self._client.get_id(IdentityPoolId=self._pool_id, Logins=logins)["IdentityId"]
@@ -129,8 +131,10 @@ class IdentityPool:
         except botocore.exceptions.ClientError as error:
             failure = _refusal(error, id_token, role)
         except botocore.exceptions.BotoCoreError as error:
-            failure = ArchiveUnavailableError(
-                f"the identity pool cannot be reached ({type(error).__name__}); check network, proxy and CA settings"
+            kind = type(error).__name__
+            failure = AwsUnavailableError(
+                f"the identity pool cannot be reached ({kind}); check network, proxy and CA settings",
+                {"Error": {"Code": kind}, "ResponseMetadata": {}},
             )
         if failure is not None:
             # Raised out here so that it is chained to nothing: the server's own words may quote the token.
@@ -197,18 +201,21 @@ def renewing_session(
         raise ConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
 
 
-def _refusal(error: botocore.exceptions.ClientError, id_token: str, role: str) -> UploadClientError:
+def _refusal(error: botocore.exceptions.ClientError, id_token: str, role: str) -> AwsError:
     detail = error.response.get("Error", {})
-    code, words = str(detail.get("Code", "")), without(str(detail.get("Message", "")), [id_token])
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _PASSING_CODES or status >= 500 or status == 429:
-        return ArchiveUnavailableError(f"the identity pool does not work now ({printable(code, 60)}: {words})")
-    reason = f"the identity pool refused ({printable(code, 60)}: {words})"
+    code, words = printable(str(detail.get("Code", "")), 60), without(str(detail.get("Message", "")), [id_token])
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+    # What a host program may look at, without the server's own words: they may quote the token.
+    response = {"Error": {"Code": code, "Message": words}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    if code in _PASSING_CODES or status >= 500 or status == _TOO_MANY_REQUESTS:
+        message = f"the identity pool does not work now ({code}: {words})"
+        return AwsUnavailableError(message, response, error.operation_name)
+    reason = f"the identity pool refused ({code}: {words})"
     if code == "NotAuthorizedException":
-        return LoginRejectedError(
-            f"{reason}; sign in again, or ask the archive's staff about the role {printable(role)}"
-        )
-    return IdentityError(f"{reason}; check identity_pool_id and user_pool_id in [identity]")
+        message = f"{reason}; sign in again, or ask the archive's staff about the role {printable(role)}"
+        return LoginRejectedError(message, response, error.operation_name)
+    message = f"{reason}; check identity_pool_id and user_pool_id in [identity]"
+    return AwsIdentityError(message, response, error.operation_name)
 
 
 _silent: Final = threading.local()

@@ -17,6 +17,7 @@ from collections import deque
 
 import pytest
 import requests
+from botocore.exceptions import ClientError
 
 from tests.adapters.aws.cognito_stand_in import CLIENT_ID, KEY, LATER_KEY, ROLE, CognitoStandIn
 from tests.adapters.aws.test_identity_callback import free_port
@@ -383,10 +384,13 @@ def test_other_answers_of_the_pool_say_whose_turn_it_is(cognito):
     wrong = json.dumps({"__type": "ResourceNotFoundException", "message": "no such pool"}).encode()
     busy = json.dumps({"__type": "TooManyRequestsException", "message": "later"}).encode()
     cognito.answers["GetId"] = answers((400, wrong), *[(400, busy)] * 4)
-    with pytest.raises(IdentityError, match=r"no such pool\); check identity_pool_id"):
+    with pytest.raises(IdentityError, match=r"no such pool\); check identity_pool_id") as refused:
         identity_with(cognito).sign_in()
-    with pytest.raises(ArchiveUnavailableError, match="TooManyRequestsException"):
+    with pytest.raises(ArchiveUnavailableError, match="TooManyRequestsException") as unavailable:
         identity_with(cognito).sign_in()
+    for caught, code in ((refused, "ResourceNotFoundException"), (unavailable, "TooManyRequestsException")):
+        assert isinstance(caught.value, ClientError)
+        assert caught.value.response["Error"]["Code"] == code
 
 
 def test_while_the_old_credentials_work_a_failing_renewal_is_tried_now_and_then(cognito):
