@@ -1,0 +1,56 @@
+"""A client killed before or after any of its port calls: the next one reaches the end of an undisturbed run.
+
+Twice over: the validator lives in another process and survives, or it dies with its client.
+"""
+
+import random
+
+import pytest
+
+from tests.crash.world import Killed, World
+
+SURVIVES, DIES = False, True
+
+
+def undisturbed() -> World:
+    world = World()
+    summary, deaths = world.deliver()
+    assert summary is not None
+    assert (summary.exit_code, deaths) == (1, 0)
+    return world
+
+
+CALLS = len(undisturbed().calls.made)
+
+
+def test_an_undisturbed_run_is_as_the_judge_wants_it():
+    world = undisturbed()
+    world.judge()
+    assert len(world.started) == 1
+    assert sorted(path for path, _ in world.puts) == sorted(world.files), "each file was sent once"
+
+
+@pytest.mark.parametrize("validator_too", [SURVIVES, DIES], ids=["validator survives", "validator dies too"])
+@pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
+@pytest.mark.parametrize("number", range(1, CALLS + 1))
+def test_killed_at_any_port_call_the_next_client_ends_as_if_nothing_had_happened(number, after, validator_too):
+    world = World()
+    world.calls.kill_at(number, after=after)
+    _, deaths = world.deliver(validator_too=validator_too)
+    assert deaths == 1
+    world.judge()
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_killed_again_and_again_it_still_ends_as_if_nothing_had_happened(seed):
+    chance = random.Random(seed)
+    world = World()
+    for _ in range(chance.randint(2, 4)):
+        world.calls.kill_at(chance.randint(1, CALLS), after=chance.random() < 0.5)
+        try:
+            world.client().run()
+        except Killed:
+            world.die(validator_too=chance.random() < 0.5)
+    world.calls.disarm()
+    world.deliver()
+    world.judge()
