@@ -83,6 +83,8 @@ class UploadClient:
         )
         self._prepare(n_threads, max_retries, own_agent_id, lambda_client_config, debug=debug)
         table = self._ports.index(file_index, self._ports.source)
+        if not len(table):
+            raise ConfigurationError("the index lists no files; there is nothing that could be delivered")
         self._begin_with(dataset, delivery_id, transfer_type, table)
 
     @classmethod
@@ -220,7 +222,8 @@ class UploadClient:
             abspath=f"{self._ports.source.name.rstrip('/')}/{relpath}",
             relpath=relpath,
             state=delivery.state_of(file),
-            retries=delivery.retries[file],
+            # one that was given up early has no retry left to spend
+            retries=self.max_retries if delivery.states[file] == ABANDONED else delivery.retries[file],
             max_retries=self.max_retries,
             message=delivery.message_of(file),
             checksum=delivery.table.checksum(file),

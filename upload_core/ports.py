@@ -126,7 +126,7 @@ class Source(Protocol):
         """Why this file could not be delivered (missing, not a plain file, leaves the root), or None."""
 
     def size(self, relpath: str) -> int:
-        """Size in bytes; raises `SourceMissingError` or `SourceError`."""
+        """Size in bytes; raises `SourceMissingError` or `SourceError` whenever `problem_with` names a problem."""
 
     def open(self, relpath: str) -> AbstractContextManager[SourceFile]:
         """The file, opened without following any link out of the root; raises `SourceMissingError` or `SourceError`."""

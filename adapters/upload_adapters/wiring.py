@@ -19,7 +19,7 @@ import attrs
 from upload_adapters.clock import SystemClock
 from upload_adapters.console import TerminalConsole
 from upload_adapters.dispatch import ThreadDispatcher
-from upload_adapters.frames import build_table
+from upload_adapters.indexing import build_table
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
 from upload_adapters.local import DirectoryArchive, DirectoryPipeline, LocalPlaces, local_limits

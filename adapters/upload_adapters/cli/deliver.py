@@ -10,7 +10,7 @@ import click
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
-from upload_adapters.frames import build_table
+from upload_adapters.indexing import build_table
 from upload_adapters.index_file import read_index
 from upload_adapters.wiring import TO_VARIABLE, default_journal, wire
 from upload_core.client import UploadClient
