@@ -289,6 +289,7 @@ def translate(error: Exception, doing: str, operation: str = "") -> AwsError:
     if isinstance(error, ClientError):
         details = {name: value for name, value in error.response.get("Error", {}).items() if name in SHOWN_FIELDS}
         response = {"ResponseMetadata": {}, **error.response, "Error": details}
+        error.response = response  # ours is raised from it, so it must not keep what is secret either
         operation = operation or error.operation_name
     else:
         details = {"Code": type(error).__name__, "Message": str(error)}

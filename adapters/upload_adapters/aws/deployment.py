@@ -1,0 +1,111 @@
+"""One archive in AWS as a delivery meets it: its places, asked for when somebody has signed in, and clients for them.
+
+Rule: everything here is made once, at first use, and shared by all threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any, Final, TypeVar
+
+import boto3
+from botocore.config import Config
+
+from upload_adapters.aws.bucket import Bucket
+from upload_adapters.aws.errors import translated
+from upload_adapters.aws.network import DEFAULT_PARAMETER, NetworkParameters, read_network_parameters
+from upload_adapters.aws.server_clock import ServerClock
+from upload_core.wire import Keys
+
+CONNECTIONS_MAX: Final = 64
+"""Kept open per client; more workers than this wait for each other."""
+T = TypeVar("T")
+
+
+def s3_config(*, attempts: int) -> Config:
+    """How we talk to S3: checksums assert the payload, so it need not be signed as well."""
+    return Config(
+        connect_timeout=10,
+        read_timeout=60,
+        tcp_keepalive=True,
+        max_pool_connections=CONNECTIONS_MAX,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        s3={"payload_signing_enabled": False},
+    )
+
+
+class AwsDeployment:
+    """The places of one delivery: `transfer` and `control` are what `S3Archive` and `S3ControlBucket` ask for."""
+
+    def __init__(
+        self,
+        session: Callable[[], boto3.Session],
+        keys: Keys,
+        *,
+        network_parameter: str = DEFAULT_PARAMETER,
+        clock: ServerClock | None = None,
+    ) -> None:
+        """`session` is asked at first use; `clock` learns from every answer."""
+        self._session = session
+        self._keys = keys
+        self._network_parameter = network_parameter
+        self._clock = clock
+        self._mutex = threading.RLock()
+        self._made: dict[str, Any] = {}
+
+    def parameters(self) -> NetworkParameters:
+        """The archive's network parameters. Raises `ConfigurationError` and AWS's errors."""
+        return self._once("parameters", self._read_parameters)
+
+    def _read_parameters(self) -> NetworkParameters:
+        config = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 5})
+        with closing(self._client("ssm", config)) as ssm:
+            return read_network_parameters(ssm, self._network_parameter)
+
+    def transfer(self) -> Bucket:
+        """The general purpose bucket of the delivered objects."""
+        name = self._keys.transfer_bucket(self.parameters().bucket_stem)
+        return self._once("transfer", lambda: self._bucket(name))
+
+    def control(self) -> Bucket:
+        """The directory bucket of locks, logs and index."""
+        places = self.parameters()
+        name = self._keys.control_bucket(places.bucket_stem, places.availability_zone_id)
+        return self._once("control", lambda: self._bucket(name))
+
+    def init_function(self) -> str:
+        """The function that starts the validation pipeline."""
+        return self.parameters().init_lambda_arn
+
+    def connect_lambda(self, config: Config) -> Any:
+        """A Lambda client with this configuration, a new one for each."""
+        return self._client("lambda", config)
+
+    def close(self) -> None:
+        """Give back all connections."""
+        with self._mutex:
+            for made in self._made.values():
+                for client in (made.calls, made.once) if isinstance(made, Bucket) else ():
+                    client.close()
+            self._made.clear()
+
+    def _bucket(self, name: str) -> Bucket:
+        return Bucket(
+            name, calls=self._client("s3", s3_config(attempts=5)), once=self._client("s3", s3_config(attempts=1))
+        )
+
+    def _client(self, service: str, config: Config) -> Any:
+        with self._mutex, translated(f"connecting to AWS {service}"):  # a boto3 session is for one thread at a time
+            client = self._session().client(service, config=config)
+        if self._clock is not None:
+            self._clock.watch(client)
+        return client
+
+    def _once(self, name: str, make: Callable[[], T]) -> T:
+        with self._mutex:
+            if name not in self._made:
+                self._made[name] = make()
+            made: T = self._made[name]
+            return made

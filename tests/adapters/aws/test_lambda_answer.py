@@ -1,0 +1,92 @@
+"""What the pipeline's function answers is read strictly: understood wholly, or quoted and refused."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upload_adapters.aws.lambda_answer import ANSWER_BYTES_MAX, Answer, parse_answer
+from upload_core.errors import PipelineError
+
+
+def said(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("status: success", Answer(True)),
+        ("status: success\n", Answer(True)),
+        ("{status: success}", Answer(True)),
+        ("status: error\ndetails: no lock\nstep: check", Answer(False, "no lock", "check")),
+        ("details: 1e5\nstatus: error\nstep: 007", Answer(False, "1e5", "007")),
+        ("status: error\ndetails: |\n  one\n  two\n", Answer(False, "one\ntwo\n")),
+        ("status: error\ndetails: 'it''s: odd'\nstep:", Answer(False, "it's: odd", "")),
+        ("status: error\ndetails:\n- a\n- b: c\n", Answer(False, "a; b: c")),
+        ("status: success\nunknown: field\n", Answer(True)),
+    ],
+)
+def test_an_answer_is_understood(text, answer):
+    assert parse_answer(said(text)) == answer
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nstatus: success"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"null",
+        b"{}",
+        b'{"status": "success"}',
+        b'"status: success',
+        said(""),
+        said("success"),
+        said("- status: success"),
+        said("status: Success"),
+        said("status: maybe"),
+        said("details: nothing"),
+        said("status: success\nstatus: error"),
+        said("status: [success]\n&"),
+        said("status: success\n---\nstatus: error"),
+        said(BOMB),
+        said("status: !!python/object/apply:os.system [true]"),
+        said("status: !!str success"),
+        said("status: success\nx: " + "[" * 50 + "]" * 50),
+        said("status: success\nx: [" + "a," * 5_000 + "]"),
+        said("status: success" + " " * ANSWER_BYTES_MAX),
+        said("status: success\nx: \x00"),
+        b"\xff\xfe",
+    ],
+    ids=lambda payload: repr(payload[:30]),
+)
+def test_anything_else_is_refused_and_quoted(payload):
+    with pytest.raises(PipelineError, match="not understood") as caught:
+        parse_answer(payload)
+    assert len(str(caught.value)) < 2_000
+    assert str(caught.value).isprintable()
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_it_is_an_answer_or_an_error_of_ours(payload):
+    try:
+        parse_answer(payload)
+    except PipelineError:
+        return
+
+
+@given(st.text(max_size=200))
+def test_whatever_text_comes_it_is_an_answer_or_an_error_of_ours(text):
+    try:
+        parse_answer(json.dumps(text).encode())
+    except PipelineError:
+        return
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs", "Co", "Cn"]), min_size=1, max_size=100))
+def test_details_come_as_they_were_written(details):
+    quoted = json.dumps(details, ensure_ascii=False)
+    assert parse_answer(said(f"status: error\ndetails: {quoted}")).details == details
