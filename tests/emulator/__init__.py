@@ -8,5 +8,6 @@ from tests.emulator.faults import Fault
 from tests.emulator.functions import CommandFunction
 from tests.emulator.server import Emulator
 from tests.emulator.settings import Settings
+from tests.emulator.tasks import CommandRunner
 
-__all__ = ["CommandFunction", "Emulator", "Fault", "Settings"]
+__all__ = ["CommandFunction", "CommandRunner", "Emulator", "Fault", "Settings"]

@@ -5,11 +5,12 @@ python -m tests.emulator --port 0 --bucket name --parameter NAME=VALUE --functio
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import threading
 
-from tests.emulator import CommandFunction, Emulator, Settings
+from tests.emulator import CommandFunction, CommandRunner, Emulator, Settings
 
 
 def main() -> None:
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--skew", type=float, default=0.0, metavar="SECONDS", help="how far the server's clock is ahead"
     )
+    parser.add_argument("--task", default="", metavar="COMMAND", help="what ECS RunTask starts")
     options = parser.parse_args()
 
     with Emulator(Settings(skew_s=options.skew), port=options.port) as emulator:
@@ -35,9 +37,13 @@ def main() -> None:
         for given in options.parameter:
             name, _, value = given.partition("=")
             emulator.parameters.values[name] = ("String", value)
+        if options.task:
+            emulator.tasks.runner = CommandRunner(shlex.split(options.task), emulator.environment())
         for given in options.function:
             name, _, command = given.partition("=")
-            emulator.functions.by_name[name] = CommandFunction(shlex.split(command))
+            emulator.functions.by_name[name] = CommandFunction(
+                shlex.split(command), {**os.environ, **emulator.environment()}
+            )
         print(json.dumps({"url": emulator.url, "environment": emulator.environment()}), flush=True)
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -18,12 +18,16 @@ from tests.emulator.faults import Fault, FaultPlan
 from tests.emulator.objects import ObjectStore, StoredObject
 from tests.emulator.services import Functions, IdentityPools, Parameters, SecurityTokens, json_error, query_error
 from tests.emulator.settings import Settings
+from tests.emulator.tasks import Tasks
 from tests.emulator.wire import Request, Response, ServiceError, http_date, split_target, xml_error
 
 TARGETS = {
     "AmazonSSM": "ssm",
     "AWSCognitoIdentityService": "cognito-identity",
     "AWSCognitoIdentityProviderService": "cognito-idp",
+    "AmazonEC2ContainerServiceV20141113": "ecs",
+    "Logs_20140328": "logs",
+    "AmazonSQS": "sqs",
 }
 LAMBDA_PREFIX = "/2015-03-31/functions/"
 
@@ -62,12 +66,14 @@ class Emulator:
         self.functions = Functions(self.keyring)
         self.identity_pools = IdentityPools(self.settings, self.keyring)
         self.security_tokens = SecurityTokens(self.settings, self.keyring)
+        self.tasks = Tasks(self.settings, self.keyring)
         self._s3 = s3.S3(self.settings, self.store, self.keyring)
         self._others = {
             "ssm": self.parameters.handlers(),
             "lambda": self.functions.handlers(),
             "cognito-identity": self.identity_pools.handlers(),
             "sts": self.security_tokens.handlers(),
+            **self.tasks.handlers(),
         }
         self._log: list[LogEntry] = []
         self._log_lock = threading.Lock()
@@ -121,6 +127,9 @@ class Emulator:
         self.parameters.values.clear()
         self.functions.by_name.clear()
         self.identity_pools.revoked.clear()
+        self.tasks.kill_all()
+        self.tasks.tasks.clear()
+        self.tasks.messages.clear()
         self.faults.clear()
         with self._log_lock:
             self._log.clear()
@@ -131,6 +140,7 @@ class Emulator:
         """Stop answering; requests under way are cut. May be called twice."""
         if not self._closing.is_set():
             self._closing.set()
+            self.tasks.kill_all()
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
@@ -221,6 +231,10 @@ class Emulator:
                 self.faults.clear()
             case "GET", "/_log":
                 return [attrs.asdict(entry) for entry in self.log()]
+            case "GET", "/_tasks":
+                return [task.process.lines() for task in self.tasks.alive()]
+            case "DELETE", "/_tasks":
+                self.tasks.kill_all()
             case "GET", "/_uploads":
                 return self.open_uploads()
             case "POST", "/_settings":

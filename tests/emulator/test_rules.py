@@ -30,7 +30,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from tests.emulator import Emulator, Fault, Settings
+from tests.emulator import CommandRunner, Emulator, Fault, Settings
 from tests.emulator.services import unsigned_token
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -754,6 +754,36 @@ def test_the_other_services_refuse_expired_credentials_in_their_own_words(connec
     assert refused(connect("lambda", **keys).invoke, FunctionName="x")[0] == "ExpiredTokenException"
     assert refused(connect("sts", **keys).get_caller_identity)[0] == "ExpiredToken"
     assert refused(connect("cognito-idp").get_user, AccessToken="x") == ("NotImplemented", 501)
+
+
+def test_a_task_runs_a_command_with_the_environment_asked_for_and_its_output_is_its_log(connect, aws):
+    code = "import os, time; print('for', os.environ['WHO']); time.sleep(60)"
+    aws.tasks.runner = CommandRunner([sys.executable, "-c", code])
+    ecs, logs = connect("ecs"), connect("logs")
+    override = {"containerOverrides": [{"name": "main", "environment": [{"name": "WHO", "value": "me"}]}]}
+    tag = {"key": "Name", "value": "x"}
+    started = ecs.run_task(cluster="c", taskDefinition="main", overrides=override, tags=[tag])["tasks"][0]
+    assert ecs.list_tasks(cluster="c", desiredStatus="RUNNING")["taskArns"] == [started["taskArn"]]
+    [task] = ecs.describe_tasks(cluster="c", tasks=[started["taskArn"]], include=["TAGS"])["tasks"]
+    assert (task["lastStatus"], task["tags"]) == ("RUNNING", [tag])
+    definition = ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"])["taskDefinition"]
+    options = definition["containerDefinitions"][0]["logConfiguration"]["options"]
+    stream = f"{options['awslogs-stream-prefix']}/main/{started['taskArn'].rpartition('/')[2]}"
+    deadline = time.monotonic() + 10
+    while not (events := logs.get_log_events(logGroupName=options["awslogs-group"], logStreamName=stream)["events"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [event["message"] for event in events] == ["for me"]
+    ecs.stop_task(cluster="c", task=started["taskArn"])
+    assert ecs.list_tasks(cluster="c", desiredStatus="RUNNING")["taskArns"] == []
+    assert ecs.list_tasks(cluster="c", desiredStatus="STOPPED")["taskArns"] == [started["taskArn"]]
+    aws.tasks.runner = None
+    assert refused(ecs.run_task, taskDefinition="main")[0] == "ClientException"
+
+
+def test_a_message_to_a_queue_is_kept(connect, aws):
+    connect("sqs").send_message(QueueUrl="queue", MessageBody="done")
+    assert aws.tasks.messages == ["done"]
 
 
 # ── faults by order ──────────────────────────────────────────────────────────────────────────────
