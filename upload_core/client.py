@@ -323,8 +323,9 @@ class UploadClient:
                 self.connect()
             self.write_index()
             self.initiate_transfer()
+            turn_s = min(STEP_S, self._ports.limits.poll_interval_s)
             while not self.done:
-                self._step(STEP_S, queue=True)
+                self._step(turn_s, queue=True)
         except NothingToDoError:
             pass
         except KeyboardInterrupt:

@@ -95,12 +95,21 @@ def encode_header(header: Header) -> tuple[bytes, Position]:
 
 def encode_batch(events: Sequence[ev.Event], time_ms: int, position: Position) -> tuple[bytes, Position]:
     """The lines of a batch (at least one event) that follows `position`, and the position after it."""
-    time = iso(time_ms)
-    stamp = b',"time":"%b",' % time.encode()
-    seq, encode, lines = position.seq, _encoder.encode, []
-    for event in events:
-        seq += 1
-        lines.append(b'{"seq":%d%b%b' % (seq, stamp, encode(event)[1:]))
+    return encode_together([(events, time_ms)], position)
+
+
+def encode_together(parts: Iterable[tuple[Sequence[ev.Event], int]], position: Position) -> tuple[bytes, Position]:
+    """The lines of one batch of several parts, each with its own time in ms, and the position after it.
+
+    What shares a write and a sync must be one batch: a torn journal lacks at most one.
+    """
+    time, seq, encode, lines = position.time, position.seq, _encoder.encode, []
+    for events, time_ms in parts:
+        time = iso(time_ms)
+        stamp = b',"time":"%b",' % time.encode()
+        for event in events:
+            seq += 1
+            lines.append(b'{"seq":%d%b%b' % (seq, stamp, encode(event)[1:]))
     lines[-1] = lines[-1][:-1] + b',"batch":%d' % len(lines)
     data, crc = _seal(b"\n".join(lines), position.crc)
     return data, Position(position.segment, position.offset + len(data), seq, crc, time)
@@ -154,12 +163,14 @@ def _pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, P
     position, buffer, searched = start, bytearray(), 0
     for chunk in chunks:
         buffer += chunk
-        mark = buffer.rfind(_CRC_FIELD, searched)
-        end = buffer.find(b"\n", mark) + 1 if mark >= 0 else 0
-        if end <= 0:
-            # a batch may be far longer than a chunk: no byte of it is searched twice
-            searched = mark if mark >= 0 else max(0, len(buffer) - len(_CRC_FIELD))
+        # only whole lines count: the last one may be cut after its mark, with whole batches before it
+        newline = buffer.rfind(b"\n")
+        mark = buffer.rfind(_CRC_FIELD, searched, max(newline, searched))
+        if mark < 0:
+            # a batch may be far longer than a chunk: no line of it is searched twice
+            searched = newline + 1
             continue
+        end = buffer.find(b"\n", mark) + 1
         piece = bytes(memoryview(buffer)[:end])
         del buffer[:end]
         searched = 0
