@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from upload_core.ports import Console, MessageType
@@ -17,6 +18,7 @@ from upload_core.text import printable
 
 if TYPE_CHECKING:
     import rich.console
+    import rich.live
 
 STYLES: Final[dict[MessageType, str]] = {
     "warning": "yellow",
@@ -40,6 +42,10 @@ class TerminalConsole:
         self._file = file
         self._mutex = threading.RLock()
         self._rich: rich.console.Console | None = None
+        self.live: rich.live.Live | None = None
+        """What is drawn at the bottom, if anything; it makes room while a person is asked."""
+        self.asking = False
+        """Whether somebody is being waited for."""
 
     @property
     def file(self) -> IO[str]:
@@ -49,7 +55,10 @@ class TerminalConsole:
     @property
     def is_terminal(self) -> bool:
         """Whether a person is likely to watch."""
-        return self.file.isatty() and os.environ.get("TERM") != "dumb"
+        try:
+            return self.file.isatty() and os.environ.get("TERM") != "dumb"
+        except ValueError:  # it was closed
+            return False
 
     def message(self, text: str, mtype: MessageType) -> None:
         if not self.quiet or mtype == "error":
@@ -62,6 +71,54 @@ class TerminalConsole:
             self._show(renderable, "")
         else:
             self._render(renderable)
+
+    # --- asking -----------------------------------------------------------------------------------
+
+    def tell(self, text: str) -> None:
+        """Show what a person has to do; also on a quiet console."""
+        self._show(text, "")
+
+    def ask(self, question: str) -> str:
+        """The line that a person types, without its end; raises `EOFError` if there is nobody to type one."""
+        with self._at_person():
+            with contextlib.suppress(BrokenPipeError, ValueError):
+                self.file.write(printable(question))
+                self.file.flush()
+            line = sys.stdin.readline() if sys.stdin is not None else ""
+        if not line:
+            raise EOFError
+        return line.rstrip("\r\n")
+
+    def agrees(self, question: str) -> bool:
+        """Whether a person at a terminal says yes, or just presses return; False if there is none."""
+        if sys.stdin is None or not sys.stdin.isatty():
+            return False
+        try:
+            return self.ask(question).strip().lower() in ("", "y", "yes")
+        except EOFError:
+            return False
+
+    def waiting(self, way: Callable[[], str]) -> str:
+        """What `way` returns, which waits for a person."""
+        with self._at_person():
+            return way()
+
+    @contextlib.contextmanager
+    def _at_person(self) -> Iterator[None]:
+        # Nobody can read or type beneath a line that is drawn four times a second.
+        live, self.live, before = self.live, None, self.asking
+        self.asking = True
+        if live is not None:
+            live.stop()
+        try:
+            yield
+        finally:
+            self.asking = before
+            if live is not None:
+                live.start()
+                self.live = live
+
+    # --- drawing ----------------------------------------------------------------------------------
 
     def rich(self) -> rich.console.Console:
         """The rich console behind it, for what is drawn and not said (progress)."""

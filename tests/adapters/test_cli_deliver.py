@@ -1,0 +1,233 @@
+"""Deliveries by the command line, with real processes: what arrives, what is printed where, and the exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import Desk, contents, last_json
+
+KEYS = ["outcome", "exit_code", "counts", "files", "retries", "bytes", "seconds", "journal", "failed"]
+STATES = ["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    made = Desk(tmp_path)
+    made.index()
+    return made
+
+
+def files_below(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*")}
+
+
+def test_a_delivery_stores_every_file_and_says_so_once(desk):
+    done = desk.run(*desk.deliver, "--json")
+    assert done.returncode == 0
+    assert desk.equal()
+    summary = last_json(done.stdout)
+    assert list(summary) == KEYS
+    assert list(summary["counts"]) == STATES
+    assert summary["outcome"] == "complete"
+    assert summary["counts"]["valid"] == summary["files"] == 12
+    assert summary["bytes"] == sum(len(data) for data in contents(desk.data).values())
+    assert summary["failed"] == []
+    assert Path(summary["journal"]) == desk.journal
+    assert done.stdout.count("\n") == 1
+    assert done.stderr.startswith("complete: 12 files valid")
+
+
+def test_the_same_command_again_sends_nothing_and_is_complete(desk):
+    desk.run(*desk.deliver)
+    before = {path: path.stat().st_mtime_ns for path in desk.archive.rglob("*")}
+    again = desk.run(*desk.deliver, "--json")
+    assert again.returncode == 0
+    assert last_json(again.stdout) | {"seconds": 0} == {
+        "outcome": "complete",
+        "exit_code": 0,
+        "counts": dict.fromkeys(STATES, 0) | {"valid": 12},
+        "files": 12,
+        "retries": 0,
+        "bytes": 0,
+        "seconds": 0,
+        "journal": str(desk.journal),
+        "failed": [],
+    }
+    assert {path: path.stat().st_mtime_ns for path in desk.archive.rglob("*")} == before
+    assert desk.run("resume", str(desk.journal)).returncode == 0
+
+
+def test_without_a_terminal_there_are_few_lines_and_no_control_characters(desk):
+    done = desk.run(*desk.deliver)
+    assert done.stdout == ""
+    assert done.stderr.count("\n") <= 2
+    assert done.stderr.replace("\n", "").isprintable()
+
+
+def test_quiet_says_nothing_when_all_is_well(desk):
+    done = desk.run(*desk.deliver, "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_events_are_the_journals_own_lines_and_a_summary_may_follow(desk):
+    done = desk.run(*desk.deliver, "--events", "--json")
+    *events, summary = done.stdout.splitlines(keepends=True)
+    segment = (desk.journal / "events-000001.ndjson").read_text()
+    assert "".join(events) == segment.split("\n", 1)[1]
+    assert json.loads(events[0])["kind"] == "DeliveryCreated"
+    assert json.loads(summary)["outcome"] == "complete"
+
+
+def test_whoever_stops_reading_the_events_does_not_stop_the_delivery(desk):
+    process = desk.start(*desk.deliver_slowly, "--events")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 0, process.stderr.read()
+    process.stderr.close()
+    assert desk.equal()
+
+
+def test_a_missing_file_is_named_and_nothing_is_written_anywhere(desk):
+    (desk.data / "file 03.txt").unlink()
+    before = files_below(desk.root)
+    for command in (desk.deliver, ["plan", "data", "index.csv"]):
+        done = desk.run(*command, "--json")
+        assert done.returncode == 2
+        assert "file 03.txt" in done.stderr
+        refusal = last_json(done.stdout)
+        assert (refusal["outcome"], refusal["exit_code"]) == ("refused", 2)
+        assert [(problem["row"], problem["path"]) for problem in refusal["problems"]] == [(4, "file 03.txt")]
+    assert files_below(desk.root) == before
+
+
+def test_twenty_problems_are_shown_and_all_are_in_the_json(desk):
+    rows = "".join(f"missing {number}\n" for number in range(50))
+    (desk.root / "index.csv").write_text(f"path\n{rows}")
+    done = desk.run(*desk.deliver, "--json")
+    assert done.returncode == 2
+    assert done.stderr.count("missing ") == 20
+    assert "30 more" in done.stderr
+    assert len(last_json(done.stdout)["problems"]) == 50
+
+
+def test_three_bad_apples_are_named_and_after_the_fix_exactly_they_are_sent(desk):
+    for number in (1, 2, 3):
+        (desk.data / f"bad {number}").write_text("bad")
+    desk.index()
+    done = desk.run(*desk.deliver_slowly, "--json")
+    assert done.returncode == 1
+    failed = last_json(done.stdout)["failed"]
+    assert [(file["relpath"], file["state"]) for file in failed] == [(f"bad {n}", "invalid") for n in (1, 2, 3)]
+    assert "3 files invalid: ... is [bold]bad\\x1b[31m" in done.stderr
+    status = desk.run("status", str(desk.journal), "--failed", "--json")
+    assert status.returncode == 0
+    assert last_json(status.stdout)["failed"] == failed
+    assert len(list(desk.journal.glob("*-state.csv"))) == 1
+    (desk.root / "slow.py").write_text("def check(path, relpath):\n    return []\n")
+    for number in (1, 2, 3):
+        (desk.data / f"bad {number}").write_text("mended")
+    desk.index()
+    again = desk.run(*desk.deliver_slowly, "--json")
+    assert again.returncode == 0, again.stderr
+    assert last_json(again.stdout)["bytes"] == 3 * len("mended")
+    assert desk.equal()
+    assert list(desk.journal.glob("*-state.csv")) == []
+
+
+def test_quiet_names_what_failed(desk):
+    (desk.data / "bad 1").write_text("bad")
+    desk.index()
+    done = desk.run(*desk.deliver_slowly, "-q")
+    assert done.returncode == 1
+    assert "bad 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--to", "s3://bucket"], "s3://bucket"),
+        (["--to", "archive"], "file:///"),
+        (["--to", "file://archive"], "file:///absolute/path"),
+        (["--check", "nowhere:check"], "nowhere"),
+        (["--check", "slow"], "package.module:function"),
+        (["--check", "slow:nothing"], "nothing"),
+        (["--label", "nothing.yaml"], "nothing.yaml"),
+        (["--dataset", "../x"], "../x"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(desk, options, named):
+    before = files_below(desk.root)
+    done = desk.run(*desk.deliver, *options, "--json")
+    assert done.returncode == 2, done.stderr
+    assert named in done.stderr
+    assert last_json(done.stdout)["outcome"] == "refused"
+    new = {name for name in files_below(desk.root) - before if "__pycache__" not in name}
+    assert new == set()
+
+
+def test_without_to_the_environment_names_the_archive(desk):
+    command = desk.deliver[:-2]
+    refused = desk.run(*command)
+    assert refused.returncode == 2
+    assert "UPLOAD_CORE_TO" in refused.stderr
+    assert desk.run(*command, UPLOAD_CORE_TO=f"file://{desk.root}/archive").returncode == 0
+    assert desk.equal()
+
+
+def test_label_and_sample_arrive_where_the_protocol_says(desk):
+    (desk.root / "label.yaml").write_text("dataset: d\ndelivery_id: 1\n")
+    assert desk.run(*desk.deliver, "--label", "label.yaml", "--sample").returncode == 0
+    assert (desk.control / "d-1-label.yaml").read_text() == "dataset: d\ndelivery_id: 1\n"
+    assert (desk.control / "log" / "client_sample").exists()
+    assert contents(desk.root / "archive" / "d-1-sample") == contents(desk.data)
+    assert (desk.root / ".upload-core" / "d-1-sample").is_dir()
+
+
+def test_a_journal_of_another_delivery_is_refused(desk):
+    assert desk.run(*desk.deliver, "--journal", "j").returncode == 0
+    done = desk.run(*desk.deliver, "--journal", "j", "--delivery-id", "2", "--json")
+    assert done.returncode == 2
+    assert "another delivery" in done.stderr
+    assert last_json(done.stdout)["outcome"] == "refused"
+
+
+def test_a_damaged_journal_is_exit_code_7_and_left_alone(desk):
+    desk.run(*desk.deliver)
+    segment = desk.journal / "events-000001.ndjson"
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    for snapshot in desk.journal.glob("snapshot-*"):
+        snapshot.unlink()
+    for command in (desk.deliver, ["resume", str(desk.journal)], ["verify", str(desk.journal)]):
+        done = desk.run(*command)
+        assert done.returncode == 7, done.stderr
+        assert "damaged" in done.stderr
+    assert segment.read_bytes() == data
+
+
+def test_resume_without_a_journal_is_a_usage_error(desk):
+    done = desk.run("resume", "nowhere", "--json")
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr
+    assert last_json(done.stdout)["outcome"] == "refused"
+
+
+def test_an_archive_that_cannot_be_written_is_exit_code_8(desk):
+    (desk.root / "archive").write_text("a file, no directory")
+    done = desk.run(*desk.deliver, "--json")
+    assert done.returncode == 8, (done.stdout, done.stderr)
+    assert last_json(done.stdout)["exit_code"] == 8
+
+
+def test_duplicates_by_case_need_permission(desk):
+    (desk.data / "FILE 00.txt").write_text("another")
+    if len(list(desk.data.iterdir())) == 12:
+        return  # this disk takes both names for one
+    desk.index()
+    assert desk.run(*desk.deliver).returncode == 2
+    assert desk.run(*desk.deliver, "--allow-case-duplicates").returncode == 0
+    assert desk.equal()

@@ -1,0 +1,112 @@
+"""`index` and `plan`: what a delivery would be, without one."""
+
+import csv
+import io
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import COMMAND, Desk, environment, last_json
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, count=3)
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_an_index_goes_to_standard_output_unless_it_is_given_a_place(desk):
+    done = desk.run("index", "data")
+    assert done.returncode == 0
+    assert [row["path"] for row in rows(done.stdout)] == ["file 00.txt", "file 01.txt", "file 02.txt"]
+    desk.run("index", "data", "-o", "index.csv")
+    assert (desk.root / "index.csv").read_text() == done.stdout
+
+
+def test_names_are_exact_and_crc32s_those_of_the_bytes(desk):
+    odd = ["NA", "00123", "1e5", 'quo"te,comma', "Größe 日本", "=1+1"]
+    for name in odd:
+        (desk.data / name).write_bytes(b"123456789")
+    found = {row["path"]: row for row in rows(desk.run("index", "data", LC_ALL="C").stdout)}
+    assert set(odd) <= set(found)
+    assert all(found[name]["checksum"] == "y/Q5Jg==" and found[name]["size"] == "9" for name in odd)
+
+
+def test_without_checksums_nothing_is_read(desk):
+    text = desk.run("index", "data", "--no-checksums").stdout
+    assert text.splitlines()[0] == "path,size"
+
+
+def test_an_index_inside_its_source_does_not_list_itself_nor_the_journals(desk):
+    for _ in range(2):
+        assert desk.run("index", "data", "-o", "data/index.csv").returncode == 0
+        desk.run(*[word.replace("index.csv", "data/index.csv") for word in desk.deliver])
+    assert [row["path"] for row in rows((desk.data / "index.csv").read_text())] == [f"file 0{n}.txt" for n in range(3)]
+
+
+def test_what_cannot_be_delivered_is_left_out_and_named(desk):
+    os.mkfifo(desk.data / "pipe")
+    (desk.data / "away").symlink_to("/etc/passwd")
+    done = desk.run("index", "data", "-o", "index.csv")
+    assert done.returncode == 1
+    assert "left out: away" in done.stderr
+    assert "left out: pipe" in done.stderr
+    assert len(rows((desk.root / "index.csv").read_text())) == 3
+    assert desk.run("plan", "data", "index.csv").returncode == 0
+
+
+def test_an_index_that_cannot_be_written_is_a_usage_error(desk):
+    assert desk.run("index", "data", "-o", "nowhere/index.csv").returncode == 2
+    assert desk.run("index", "nowhere").returncode == 2
+
+
+def test_parquet_is_as_good_as_csv(desk):
+    assert desk.run("index", "data", "-o", "index.parquet").returncode == 0
+    done = desk.run("plan", "data", "index.parquet", "--json")
+    assert last_json(done.stdout) == {
+        "outcome": "ready",
+        "exit_code": 0,
+        "files": 3,
+        "bytes": 30,
+        "checksums": 3,
+        "problems": [],
+    }
+
+
+def test_a_plan_counts_and_touches_nothing(desk):
+    desk.index()
+    before = sorted(desk.root.rglob("*"))
+    done = desk.run("plan", "data", "index.csv")
+    assert done.returncode == 0
+    assert done.stdout.startswith("3 files, 30 B")
+    assert sorted(desk.root.rglob("*")) == before
+
+
+def test_a_plan_without_an_index_is_a_usage_error(desk):
+    done = desk.run("plan", "data", "nothing.csv", "--json")
+    assert done.returncode == 2
+    assert last_json(done.stdout)["outcome"] == "refused"
+
+
+@pytest.mark.slow
+def test_a_million_rows_are_planned_within_a_minute_and_500_mb(tmp_path):
+    """Nearly all rows are missing files, which is the dearest case: each is looked up, and each is a problem."""
+    (tmp_path / "data").mkdir()
+    with open(tmp_path / "index.csv", "w") as index:
+        index.write("path,checksum,size\n")
+        index.writelines(f"images/{row // 1000:04d}/frame_{row:07d}.fits,yH2GHg==,1\n" for row in range(1_000_000))
+    began = time.monotonic()
+    with subprocess.Popen(
+        [*COMMAND, "plan", "data", "index.csv"], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        process.stderr.read()
+        _, _, usage = os.wait4(process.pid, 0)
+    assert time.monotonic() - began < 60
+    assert usage.ru_maxrss < 500 * 1024, f"{usage.ru_maxrss / 1024:.0f} MB"

@@ -1,0 +1,138 @@
+"""What a person sees: text is data, colours are ours, and nothing is drawn where nobody watches."""
+
+import io
+import os
+import pty
+import select
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import COMMAND, Desk, environment
+from upload_adapters.console import STYLES, TerminalConsole
+
+HOSTILE = "[bold]x[/bold] \x1b[31mred\x1b[0m\u202e :smile: \x9b2J"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("file", [io.StringIO, Terminal])
+def test_text_is_never_markup_nor_terminal_control(file):
+    out = file()
+    console = TerminalConsole(file=out)
+    console.message(HOSTILE, "info")
+    console.print(HOSTILE)
+    shown = out.getvalue()
+    assert "\x1b[31m" not in shown
+    assert "\x9b" not in shown
+    assert "\u202e" not in shown
+    assert shown.count("[bold]x[/bold] \\x1b[31mred") == 2
+    assert shown.count(":smile:") == 2
+
+
+@pytest.mark.parametrize("mtype", STYLES)
+def test_a_terminal_gets_colours_and_everything_else_gets_none(mtype, monkeypatch):
+    def shown(file: io.StringIO) -> str:
+        TerminalConsole(file=file).message("text", mtype)
+        return file.getvalue()
+
+    assert shown(io.StringIO()) == "text\n"
+    assert ("\x1b[" in shown(Terminal())) == bool(STYLES[mtype])
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in shown(Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert shown(Terminal()) == "text\n"
+
+
+def test_quiet_shows_errors_only():
+    out = io.StringIO()
+    console = TerminalConsole(quiet=True, file=out)
+    for mtype in STYLES:
+        console.message(mtype, mtype)
+    console.print("x")
+    assert out.getvalue() == "error\n"
+
+
+def test_anything_that_rich_can_render_is_rendered():
+    from rich.table import Table
+
+    table = Table("file")
+    table.add_row("a.fits")
+    out = io.StringIO()
+    TerminalConsole(file=out).print(table)
+    assert "a.fits" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
+
+
+def test_a_narrow_encoding_shows_escapes_and_does_not_fail():
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    TerminalConsole(file=out).message("Größe", "info")
+    assert raw.getvalue() == b"Gr\\xf6\\xdfe\n"
+
+
+def test_a_closed_file_is_no_error():
+    out = io.StringIO()
+    out.close()
+    TerminalConsole(file=out).message("x", "error")
+
+
+def test_a_runaway_text_is_cut():
+    out = io.StringIO()
+    TerminalConsole(file=out).message("line\n" * 10_000, "info")
+    assert out.getvalue().count("\n") < 100
+
+
+def in_a_terminal(arguments: list[str], cwd: Path, **changes: str) -> tuple[int, str]:
+    """Run the command line with standard error on a pseudo-terminal; its exit code and everything that was shown."""
+    import subprocess
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, *arguments], cwd=cwd, env=environment(**changes), stdout=subprocess.DEVNULL, stderr=theirs
+    ) as process:
+        os.close(theirs)
+        pieces = []
+        while select.select([ours], [], [], 60)[0]:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # Linux: the other end is closed
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+        code = process.wait(60)
+    os.close(ours)
+    return code, b"".join(pieces).decode("utf-8", "replace")
+
+
+def test_a_terminal_shows_a_live_line_and_gets_its_cursor_back(tmp_path):
+    desk = Desk(tmp_path, count=10)
+    (desk.data / "bad [red]name").write_text("bad")
+    desk.index()
+    code, shown = in_a_terminal(desk.deliver_slowly, tmp_path)
+    assert code == 1
+    assert "of 11 files stored" in shown
+    assert "bad [red]name was found invalid" in shown
+    assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
+    assert "\x1b[31m\r" not in shown
+    assert "[bold]bad\\x1b[31m" in shown
+
+
+def test_a_terminal_without_colours_gets_none(tmp_path):
+    desk = Desk(tmp_path, count=3)
+    desk.index()
+    code, shown = in_a_terminal(desk.deliver, tmp_path, NO_COLOR="1")
+    assert code == 0
+    assert "\x1b[3" not in shown
+    assert "complete: 3 files valid" in shown
