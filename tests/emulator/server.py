@@ -15,7 +15,7 @@ import attrs
 from tests.emulator import s3
 from tests.emulator.credentials import AUTHORIZATION, Keyring
 from tests.emulator.faults import Fault, FaultPlan
-from tests.emulator.objects import ObjectStore, StoredObject
+from tests.emulator.objects import Condition, ObjectStore, StoredObject
 from tests.emulator.services import Functions, IdentityPools, Parameters, SecurityTokens, json_error, query_error
 from tests.emulator.settings import Settings
 from tests.emulator.tasks import Tasks
@@ -110,6 +110,10 @@ class Emulator:
         """What the store holds, seen without a request."""
         with self.store.lock:
             return self.store.bucket(bucket).objects.get(key)
+
+    def place(self, bucket: str, key: str, data: bytes) -> None:
+        """Put an object there without a request."""
+        self.store.put(bucket, key, data, Condition(), checksums={}, metadata={})
 
     def open_uploads(self) -> list[tuple[str, str]]:
         """Bucket and key of every multipart upload that was neither completed nor aborted."""

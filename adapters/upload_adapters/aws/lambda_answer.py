@@ -18,6 +18,8 @@ ANSWER_BYTES_MAX: Final = 1 << 18
 """A failure may bring a traceback; nothing the pipeline says is longer."""
 EVENTS_MAX: Final = 2_000
 DEPTH_MAX: Final = 8
+FAILED_TO_START: Final = "pipeline application failed to start"
+"""The one refusal that comes as plain text: the machine runs, but no validator was heard of for a minute."""
 SHOWN_MAX: Final = 300
 
 
@@ -42,6 +44,8 @@ def parse_answer(payload: bytes) -> Answer:
         text = msgspec.json.decode(payload, type=str)
     except (msgspec.DecodeError, msgspec.ValidationError):
         raise _not_understood(payload, "it is no JSON string") from None
+    if text.strip() == FAILED_TO_START:
+        return Answer(False, FAILED_TO_START)
     try:
         fields = _mapping(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -26,6 +26,7 @@ def said(text: str) -> bytes:
         ("status: error\ndetails: 'it''s: odd'\nstep:", Answer(False, "it's: odd", "")),
         ("status: error\ndetails:\n- a\n- b: c\n", Answer(False, "a; b: c")),
         ("status: success\nunknown: field\n", Answer(True)),
+        ("pipeline application failed to start", Answer(False, "pipeline application failed to start")),
     ],
 )
 def test_an_answer_is_understood(text, answer):

@@ -134,7 +134,7 @@ def test_the_reason_in_the_validators_log_is_told_too(pipeline, init, control, a
         control.append(KEYS.validator_log, rows, offset=control.head(KEYS.validator_log).size)
 
     init.before = start_badly
-    init.answer = "status: error\ndetails: pipeline application failed to start\nstep: wait"
+    init.answer = "pipeline application failed to start"
     with pytest.raises(PipelineError, match="no such dataset") as caught:
         pipeline.start(**START)
     assert "old reason" not in str(caught.value)
