@@ -19,15 +19,17 @@ CHECK_S: Final = 0.02
 
 
 def build(root: Path, count: int) -> bool:
-    """Write about `count` files below `root`, one of them cut short; False if Parquet had to be left out."""
+    """Write `count` files below `root`, one of them cut short; False if the Parquet file among them had to be left out."""
     files = {"README.txt": b"A data set to rehearse with.\n", "empty.dat": b""}
     files |= {name: f"The name of this file is {name!r}.\n".encode() for name in ODD_NAMES}
     files[BAD_FILE] = fits("M31", 999)[:-1000]
     number = 0
     while len(files) < count - 1:
         number += 1
-        files[f"images/frame_{number:04d}.fits"] = fits(f"FRAME {number}", number)
-        files[f"lightcurves/star_{number:04d}.csv"] = "".join(_light_curve(number)).encode()
+        if number % 2:
+            files[f"images/frame_{number:04d}.fits"] = fits(f"FRAME {number}", number)
+        else:
+            files[f"lightcurves/star_{number:04d}.csv"] = "".join(_light_curve(number)).encode()
     for name, data in files.items():
         _write(root / name, data)
     return _write_parquet(root / "catalogue.parquet")

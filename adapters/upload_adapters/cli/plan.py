@@ -6,8 +6,8 @@ import click
 
 from upload_adapters.cli.output import files, problems_json, size, write_json, write_line
 from upload_adapters.console import TerminalConsole
-from upload_adapters.indexing import build_table
 from upload_adapters.index_file import read_index
+from upload_adapters.indexing import build_table
 from upload_adapters.wiring import open_source
 from upload_core.errors import IndexProblemsError
 
