@@ -37,14 +37,15 @@ def _because(sentence: str) -> Callable[[Any], str]:
 
 
 def plain(message: str) -> str:
-    r"""A message from outside in one line; of the validator's `problems:` lists (YAML) only the problems are left.
+    r"""A message from outside in one line; of a validator's list of problems (YAML) only they are left.
 
     >>> plain('problems:\n- "no header"\n- "two \\"ends\\""')
     'no header; two "ends"'
     """
     lines = [line.strip() for line in message.strip().split("\n")]
-    if lines[0] == "problems:" and len(lines) > 1 and all(line.startswith("- ") for line in lines[1:]):
-        return printable("; ".join(_scalar(line[2:]) for line in lines[1:]), SHOWN_MAX)
+    items = lines[1:] if lines[0] == "problems:" else lines
+    if items and all(line.startswith("- ") for line in items):
+        return printable("; ".join(_scalar(line[2:]) for line in items), SHOWN_MAX)
     return printable(" ".join(lines), SHOWN_MAX)
 
 

@@ -1,0 +1,91 @@
+"""What a delivery says while it runs where nobody watches, and what it says of endings that nobody wants."""
+
+import io
+import time
+
+from upload_adapters.cli import main, output, progress
+from upload_adapters.cli.progress import FILE_LINES_MAX, SHOWN, Progress
+from upload_adapters.cli.report import GROUPS_MAX, NAMES_MAX, report
+from upload_adapters.console import TerminalConsole
+from upload_adapters.memory import MemoryPorts, memory_ports
+from upload_core import events as ev
+from upload_core.client import UploadClient
+from upload_core.outcomes import FailedFile, Summary
+
+COUNTS = dict.fromkeys(["ready", "pending", "failed", "transferring", "done", "valid", "invalid"], 0)
+
+
+def client_of(count: int) -> UploadClient:
+    def check(relpath: str, data: bytes) -> list[str]:
+        return ["no good"]
+
+    ports: MemoryPorts = memory_ports({f"{number:03d}": b"x" for number in range(count)}, check=check)
+    return UploadClient(
+        dataset="demo",
+        delivery_id="1",
+        file_index={"path": [f"{number:03d}" for number in range(count)]},
+        transfer_type="staging",
+        source="memory:",
+        ports=ports,
+    )
+
+
+def test_files_that_fail_are_a_line_each_up_to_a_limit(monkeypatch):
+    out = io.StringIO()
+    client = client_of(FILE_LINES_MAX + 15)
+    with Progress(TerminalConsole(file=out), client):
+        assert client.run().exit_code == 1
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "000 was found invalid: no good"
+    assert sum("was found invalid" in line for line in lines) == FILE_LINES_MAX
+    assert lines[-1].startswith("further files are counted only")
+
+
+def test_without_a_terminal_there_is_a_line_per_interval_and_none_when_quiet(monkeypatch):
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL_S", 0.05)
+    for quiet in (False, True):
+        out = io.StringIO()
+        with Progress(TerminalConsole(quiet=quiet, file=out), client_of(3)):
+            time.sleep(0.3)
+        lines = out.getvalue().splitlines()
+        assert (2 <= len(lines) <= 6) if not quiet else not lines
+        assert all(line.startswith("0 of 3 files stored, 0 judged") for line in lines)
+
+
+def test_the_interval_is_half_a_minute():
+    assert progress.PLAIN_INTERVAL_S == 30
+
+
+def test_no_everyday_event_is_shown():
+    everyday = {ev.TransferQueued, ev.TransferStarted, ev.TransferCompleted, ev.FileReported, ev.FileValidated}
+    assert not everyday & set(SHOWN)
+
+
+def test_the_report_groups_files_by_reason_and_names_a_few():
+    failed = [FailedFile(f"a/{number}", "invalid", f"a/{number} is too short") for number in range(40)]
+    failed += [FailedFile(f"b/{number}", "failed", f"reason {number}") for number in range(10)]
+    summary = Summary("incomplete", 1, COUNTS | {"invalid": 40, "failed": 10}, 50, 0, 0, 1.0, "", failed)
+    lines = [text for text, _ in report(summary)]
+    assert lines[0] == "incomplete: 0 of 50 files valid"
+    assert "40 files invalid: ... is too short" in lines
+    assert lines.count("    a/0") == 1
+    assert f"    and {40 - NAMES_MAX} more" in lines
+    assert len(lines) < 4 * GROUPS_MAX
+    assert lines[-1] == f"{10 - (GROUPS_MAX - 1)} files for {10 - (GROUPS_MAX - 1)} other reasons"
+
+
+def test_a_bug_is_exit_code_70_with_a_hint_and_on_request_its_traceback(monkeypatch, capsys, tmp_path):
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("upload_adapters.cli.plan.read_index", broken)
+    monkeypatch.delenv(output.DEBUG_VARIABLE, raising=False)
+    assert main(["plan", str(tmp_path), "x.csv", "--json"]) == 70
+    shown = capsys.readouterr()
+    assert "ZeroDivisionError: a bug" in shown.err
+    assert "report it" in shown.err
+    assert "Traceback" not in shown.err
+    assert '"outcome": "crashed", "exit_code": 70' in shown.out
+    monkeypatch.setenv(output.DEBUG_VARIABLE, "1")
+    main(["plan", str(tmp_path), "x.csv"])
+    assert "Traceback" in capsys.readouterr().err
