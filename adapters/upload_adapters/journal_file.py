@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,13 +25,16 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
-from upload_core.journal import FORMAT_VERSION, Header, Position, encode_batch, encode_header, is_torn
+from upload_core.journal import FORMAT_VERSION, Header, Position, encode_header, encode_together, is_torn
 from upload_core.text import printable
 from upload_core.timestamps import parse_iso
 
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Bounds what a copy of a torn segment costs; a delivery of a million files fills about eight."""
 
+
+PATIENCE: Final = 1 / 8
+"""Share of a sync's time that a leader waits for those who shared the last ones; alone it never waits."""
 
 Batch = tuple[Sequence[ev.Event], int]
 """Events and the time (ms) they are recorded with."""
@@ -60,8 +64,12 @@ class DirectoryJournal:
         self._waiting: list[Batch] = []
         self._issued = 0
         self._synced = 0
-        self._queue_lock = threading.Lock()
-        self._disk_lock = threading.Lock()
+        self._leading = False
+        self._crowd = 1
+        self._sync_s = 0.0
+        self._queue = threading.Lock()
+        self._synced_some = threading.Condition(self._queue)
+        self._arrived = threading.Condition(self._queue)
 
     @property
     def name(self) -> str:
@@ -83,6 +91,7 @@ class DirectoryJournal:
             repaired = None if whole else self._cut_tail(reader)
             delivery, self._header, self._position = reader.delivery, reader.header, reader.position
             self._fd = os.open(self._segment(self._position.segment), os.O_WRONLY | os.O_APPEND)
+            snapshot_file.drop_beyond(self.path, self._position.seq)
             os.fsync(self._fd)  # what we are about to believe may still be in the page cache of a killed process
             if repaired is not None:
                 time_ms = parse_iso(self._position.time)
@@ -124,7 +133,8 @@ class DirectoryJournal:
     def _take(self) -> None:
         if self._lock is not None:
             return
-        lock = FileLock(self.path / "journal.lock", timeout=0, mode=0o600)
+        # a host may open the journal in one thread and close it in another
+        lock = FileLock(self.path / "journal.lock", timeout=0, mode=0o600, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
@@ -148,12 +158,12 @@ class DirectoryJournal:
     def _begin_segment(self, header: Header, batches: Sequence[Batch]) -> None:
         """A segment appears under its name only with its header and first batches whole and on disk."""
         head, position = encode_header(header)
-        body, position = _encode(batches, position)
+        body, position = encode_together(batches, position)
         path = self._segment(header.segment)
         write_durably(path, [head, body])
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+        before, self._fd = self._fd, os.open(path, os.O_WRONLY | os.O_APPEND)
+        if before >= 0:
+            os.close(before)
         self._header, self._position = header, position
         if self.on_commit is not None:
             self.on_commit(body)
@@ -180,27 +190,50 @@ class DirectoryJournal:
     def append(self, events: Sequence[ev.Event], *, time_ms: int) -> None:
         """Append one batch and return when it survives a power cut.
 
-        Callers from several threads share one sync: whoever gets the disk writes for all that wait.
+        Callers from several threads share one sync: one of them leads and writes for all that wait.
         """
-        with self._queue_lock:
+        with self._queue:
             self._waiting.append((events, time_ms))
             self._issued = ticket = self._issued + 1
-        with self._disk_lock:
+            if self._crowd > 1:
+                self._arrived.notify()
+            while self._leading and self._synced < ticket:
+                self._synced_some.wait()
             if self._synced >= ticket:
                 return
             if self._failure is not None:
                 raise JournalWriteError(self._failure)
-            with self._queue_lock:
-                waiting, self._waiting, issued = self._waiting, [], self._issued
-            try:
-                self._write(waiting)
-            except OSError as error:
-                # a failed write or sync leaves the file in a state that nobody knows: nothing more may be promised
-                self._failure = (
-                    f"the journal {self.path} could not be written ({error}); make room or mend the disk, then resume"
-                )
+            self._leading = True
+        try:
+            self._lead()
+        finally:
+            with self._queue:
+                self._leading = False
+                self._synced_some.notify_all()
+
+    def _lead(self) -> None:
+        with self._queue:
+            if self._crowd > 1:
+                # who shared a sync lately is about to come again: a moment's patience saves a sync for each of them
+                patience_s = self._sync_s * PATIENCE
+                self._arrived.wait_for(lambda: len(self._waiting) >= self._crowd, patience_s)
+            waiting, self._waiting, issued = self._waiting, [], self._issued
+            self._crowd = max(len(waiting), self._crowd - 1)
+        began = time.monotonic()
+        try:
+            self._write(waiting)
+        except BaseException as error:
+            # a write or sync that failed or was cut short (Ctrl-C) leaves the file in a state that nobody knows:
+            # nothing more may be promised
+            self._failure = (
+                f"the journal {self.path} could not be written ({str(error) or type(error).__name__}); "
+                "make room or mend the disk, then resume"
+            )
+            if isinstance(error, OSError):
                 raise JournalWriteError(self._failure) from error
-            self._synced = issued
+            raise
+        self._sync_s = time.monotonic() - began
+        self._synced = issued
 
     def _write(self, batches: Sequence[Batch]) -> None:
         end = self._position
@@ -214,7 +247,7 @@ class DirectoryJournal:
             )
             self._begin_segment(header, batches)
             return
-        data, position = _encode(batches, end)
+        data, position = encode_together(batches, end)
         write_all(self._fd, data)
         self._sync(self._fd)
         self._position = position
@@ -253,14 +286,6 @@ class DirectoryJournal:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-
-
-def _encode(batches: Sequence[Batch], position: Position) -> tuple[bytes, Position]:
-    parts = []
-    for events, time_ms in batches:
-        data, position = encode_batch(events, time_ms, position)
-        parts.append(data)
-    return b"".join(parts), position
 
 
 def _sync(fd: int) -> None:
