@@ -420,6 +420,9 @@ class UploadClient:
             act()
         except (LockLostError, IdentityError, ArchiveUnavailableError) as error:
             self._fail(error)
+        except ConfigurationError as error:
+            self._fail(error)
+            raise
         except Exception as error:
             self.crash(error)
             raise
@@ -536,6 +539,7 @@ _ENDINGS: Mapping[type[BaseException], tuple[str, str]] = {
     IdentityError: ("interrupted", "identity"),
     ValidatorStoppedError: ("interrupted", "validator"),
     ArchiveUnavailableError: ("interrupted", "outage"),
+    ConfigurationError: ("refused", "usage"),
     KeyboardInterrupt: ("interrupted", "user"),
     SystemExit: ("interrupted", "user"),
 }

@@ -143,6 +143,8 @@ class Delivery:
             return Run.NONE
         if not self.facts.run_open:
             return Run.OVER
+        if self.facts.stop_reported:
+            return Run.ENDING
         return Run.STARTED if self.facts.run_started else Run.REQUESTED
 
     def next_file(self) -> int | None:

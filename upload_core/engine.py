@@ -56,7 +56,8 @@ class Engine:
         delivery.limits = ports.limits
         kind: TransferType = "sample" if created.transfer_type == "sample" else "staging"
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
-        self.lock = OwnerLock(ports.control, self.keys.client_lock, agent_id, ports.limits.lock_staleness_s)
+        self._agent_id = agent_id
+        self.lock = self._own_lock()
         self.conversation = Conversation(ports.control, self.keys, delivery)
         self.busy: set[int] = set()
         """Files that workers are at."""
@@ -133,7 +134,18 @@ class Engine:
         self.ports.dispatcher.open(self.ports.source, self.ports.archive, opening.n_threads)
         self._dispatching = True
 
+    def learn_limits(self) -> None:
+        """Take over the limits that the archive itself names, where it does; before the lock is asked for."""
+        ports = self.ports
+        if ports.archive_limits is not None:
+            self.delivery.limits = ports.limits = ports.archive_limits(ports.limits)
+            self.lock = self._own_lock()
+
     # --- the lock --------------------------------------------------------------------------------
+
+    def _own_lock(self) -> OwnerLock:
+        ports = self.ports
+        return OwnerLock(ports.control, self.keys.client_lock, self._agent_id, ports.limits.lock_staleness_s)
 
     def acquire_lock(self) -> None:
         """Take or re-enter the delivery's lock; raises `LockHeldError`."""

@@ -84,6 +84,7 @@ def connect(engine: Engine, opening: cmd.OpenSession) -> None:
     delivery, ports = engine.delivery, engine.ports
     engine.open(opening)
     engine.record([ev.SignedIn(ports.identity.sign_in())])
+    engine.learn_limits()
     engine.acquire_lock()
     engine.take(engine.conversation.find_ours(rows_matter=delivery.run_state is not Run.NONE))
     _catch_up(engine)
@@ -91,7 +92,9 @@ def connect(engine: Engine, opening: cmd.OpenSession) -> None:
         engine.take(cmd.SightStored([(stored.relpath, stored.size) for stored in ports.archive.list()]))
     step = run_step(delivery.run_state, validator_at_work=ports.pipeline.is_running())
     if step is RunStep.END_ORPHAN:
-        _end_orphan(engine)
+        engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
+    if step in (RunStep.END_ORPHAN, RunStep.AWAIT_END):
+        _await_end(engine)
     elif step is RunStep.ATTACH:
         engine.record([ev.PipelineAttached("a validation run of this delivery is at work")])
     _settle_doubts(engine)
@@ -115,10 +118,9 @@ def _settle_doubts(engine: Engine) -> None:
             raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
 
 
-def _end_orphan(engine: Engine) -> None:
-    """A stop row ends a validator that nobody drives; it is gone some seconds later."""
+def _await_end(engine: Engine) -> None:
+    """A validator that read our stop row is gone some seconds later; it must never read a second one."""
     limits = engine.delivery.limits
-    engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
     deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000)
     while engine.ports.pipeline.is_running():
         if engine.now_ms() > deadline_ms:

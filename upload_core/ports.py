@@ -294,6 +294,8 @@ class Ports:
     dump: StateDump
     index: IndexBuilder
     limits: Limits = Limits()
+    archive_limits: Callable[[Limits], Limits] | None = None
+    """`limits` with what only the archive can say of them; asked once a session, after signing in."""
     archive_name: str = ""
     """The archive's public name (its URL without secrets), as the journal records it."""
     label: bytes | None = None

@@ -81,6 +81,7 @@ class Run(Enum):
     NONE = "never asked for"
     REQUESTED = "asked for, not known to have started"
     STARTED = "started"
+    ENDING = "told to stop, not known to have ended"
     OVER = "over"
 
 
@@ -90,6 +91,7 @@ class RunStep(Enum):
     START = "start a new run"
     START_AGAIN = "ask for the same run again, under the same key"
     ATTACH = "go on in the run at work"
+    AWAIT_END = "wait for the run's end, then start a new one"
     END_ORPHAN = "end the run that nobody drives, then start a new one"
 
 
@@ -109,6 +111,8 @@ RUN_CASES: Final = (
     RunCase(Run.REQUESTED, True, RunStep.ATTACH, "the request took effect, only its answer was lost"),
     RunCase(Run.STARTED, False, RunStep.START, "the validator ended with the process that drove it, or died"),
     RunCase(Run.STARTED, True, RunStep.ATTACH, "what it was told is in our log: nothing is told twice"),
+    RunCase(Run.ENDING, False, RunStep.START, "it has ended, or died, after our stop row"),
+    RunCase(Run.ENDING, True, RunStep.AWAIT_END, "it judges nothing new, and a second stop row could kill it"),
     RunCase(Run.OVER, False, RunStep.START, "the last run ended in order"),
     RunCase(Run.OVER, True, RunStep.END_ORPHAN, "it outlived the run that the journal knows"),
 )

@@ -33,6 +33,10 @@ class WiringRequest:
     label: str | PathLike[str] | None = None
     check: str | Any | None = None
     """A callable `check(path, relpath) -> problems` for the local archive's validator, or `package.module:function`."""
+    browser: bool = True
+    """Whether a sign-in may open a browser here; otherwise its address is shown and the answer pasted."""
+    allow_case_duplicates: bool = False
+    """Whether paths may differ by letter case or Unicode form alone."""
 
 
 class Wiring(Protocol):

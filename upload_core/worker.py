@@ -35,6 +35,8 @@ FAULTS: Final[dict[type[BaseException], Fault]] = {
     errors.LockLostError: Fault.STOPPED,
     errors.IdentityError: Fault.WORLD,
     errors.ArchiveUnavailableError: Fault.WORLD,
+    # A bucket or certificate that is wrong is wrong for every file.
+    errors.ConfigurationError: Fault.WORLD,
     errors.ChecksumMismatchError: Fault.CHECKSUM,
     errors.ArchiveError: Fault.FILE_FOR_GOOD,
     errors.SourceError: Fault.FILE,

@@ -5,6 +5,7 @@ Which archive a URL means is a row of `SCHEMES`. Nothing is written or asked her
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import secrets
@@ -16,12 +17,15 @@ from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
+from upload_adapters import deployments
 from upload_adapters.clock import SystemClock
+from upload_adapters.configuration import Configuration
 from upload_adapters.console import TerminalConsole
 from upload_adapters.dispatch import ThreadDispatcher
 from upload_adapters.indexing import build_table
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
+from upload_adapters.label import Label, read_label
 from upload_adapters.local import DirectoryArchive, DirectoryPipeline, LocalPlaces, local_limits
 from upload_adapters.local.identity import OperatingSystemIdentity, user_at_host
 from upload_adapters.source_directory import DirectorySource
@@ -29,22 +33,20 @@ from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import events as ev
 from upload_core.dataroot import Bucket
 from upload_core.errors import ConfigurationError
-from upload_core.ports import Archive, ControlBucket, Identity, Limits, Pipeline, Ports, Source
+from upload_core.ports import Archive, Clock, ControlBucket, Identity, Limits, Pipeline, Ports, Source
 from upload_core.text import printable
 from upload_core.wiring import Wiring, WiringRequest
 
 TO_VARIABLE: Final = "UPLOAD_CORE_TO"
 JOURNALS: Final = ".upload-core"
 """The directory that journals lie in unless their place is named."""
-LABEL_BYTES_MAX: Final = 1024 * 1024
-"""A label describes a delivery in a page or two of YAML; anything longer is another file by mistake."""
 
 Check = Callable[[str, str], Any]
 
 
 @attrs.frozen
 class Place:
-    """The archive's side of a delivery, as one scheme provides it."""
+    """The archive's side of a delivery, as one kind of archive provides it."""
 
     name: str
     archive: Archive
@@ -52,6 +54,11 @@ class Place:
     pipeline: Pipeline
     identity: Identity
     limits: Limits
+    clock: Clock = attrs.field(factory=SystemClock)
+    archive_limits: Callable[[Limits], Limits] | None = None
+    strict_wire: bool = False
+    """Whether the archive's validator cannot read every index that is one (see `index_check`)."""
+    settings: Mapping[str, str] = attrs.field(factory=dict)
 
 
 # --- schemes -------------------------------------------------------------------------------------
@@ -80,6 +87,42 @@ def _local_place(url: str, request: WiringRequest, check: Check | None) -> Place
     )
 
 
+def _aws_place(
+    configured: Configuration, request: WiringRequest, check: Check | None, person: TerminalConsole
+) -> Place:
+    if check is not None:
+        raise ConfigurationError("a check is called by a local archive's validator only; leave it out")
+    ports = deployments.ports(configured, request, person)
+    return Place(
+        name=deployments.archive_name(configured, request),
+        archive=ports.archive,
+        control=ports.control,
+        pipeline=ports.pipeline,
+        identity=ports.identity,
+        limits=Limits(),
+        clock=ports.clock,
+        archive_limits=ports.limits,
+        strict_wire=True,
+        settings=deployments.recorded_settings(configured),
+    )
+
+
+def _s3_archive(url: str) -> Archive:
+    from upload_adapters.aws.assembly import bucket_archive
+
+    return bucket_archive(url)
+
+
+def _no_place(url: str, request: WiringRequest, check: Check | None) -> Place:
+    raise ConfigurationError(
+        f"a delivery to AWS needs the archive's deployment file, not {printable(url, 300)!r}; pass to='mast.toml'"
+    )
+
+
+def _no_source(url: str) -> Source:
+    raise ConfigurationError(f"{printable(url, 300)!r} cannot be delivered from yet; name a directory")
+
+
 @attrs.frozen
 class Scheme:
     """What a URL's scheme stands for."""
@@ -95,6 +138,7 @@ SCHEMES: Final[dict[str, Scheme]] = {
         source=lambda url: DirectorySource(_directory_of(url)),
         archive=lambda url: DirectoryArchive(_directory_of(url)),
     ),
+    "s3": Scheme(place=_no_place, source=_no_source, archive=_s3_archive),
 }
 """Scheme of a URL -> the adapters behind it."""
 
@@ -104,7 +148,9 @@ def _scheme_of(url: str) -> Scheme:
     if separator and name in SCHEMES:
         return SCHEMES[name]
     known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    hint = "" if separator else f"; for a directory write file://{quote(os.path.abspath(url))}"
+    hint = (
+        "" if separator else f"; for a directory write file://{quote(os.path.abspath(url))}, for AWS name a mast.toml"
+    )
     raise ConfigurationError(f"{printable(url, 300)!r} names no archive that is known here (known: {known}){hint}")
 
 
@@ -116,10 +162,10 @@ def wire(request: WiringRequest) -> Ports:
 
     Raises `ConfigurationError` for whatever cannot work.
     """
-    url = request.to or os.environ.get(TO_VARIABLE)
-    if not url:
+    to = request.to or os.environ.get(TO_VARIABLE)
+    if not to:
         raise ConfigurationError(
-            "no archive is named: pass to='file:///DIR' (--to on the command line), "
+            "no archive is named: pass to='mast.toml' or to='file:///DIR' (--to on the command line), "
             f"or set the environment variable {TO_VARIABLE}"
         )
     journal = default_journal(request) if request.journal is None else Path(request.journal)
@@ -131,14 +177,20 @@ def wire(request: WiringRequest) -> Ports:
         check = load_check(check, settings["check_directory"])
     label = None
     if request.label is not None:
-        settings["label"] = os.path.abspath(request.label)
-        label = _read_label(settings["label"])
-    return _assembled(url, request, open_source(request.source), journal, check, label, settings)
+        label = read_label(request.label)
+        settings["label"] = label.path
+    console = TerminalConsole()
+    if deployments.is_deployment(to):
+        place = _aws_place(deployments.load(to), request, check, console)
+    else:
+        place = _scheme_of(to).place(to, request, check)
+    return _assembled(place, request, open_source(request.source), journal, label, settings, console)
 
 
 def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Ports:
-    """Ports for the delivery that a journal recorded; `overrides` (check, label) replaces what it says, where not None.
+    """Ports for the delivery that a journal recorded.
 
+    `overrides` (check, label, browser, and to: a deployment file that has moved) replaces what it says, where not None.
     Raises `ConfigurationError` if there is no journal, or if what it names cannot be found any more.
     """
     created, source = recorded(Path(journal))
@@ -153,11 +205,18 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
         created.delivery_id,
         "sample" if created.transfer_type == "sample" else "staging",
         source,
-        created.archive,
+        overrides.get("to"),
         journal,
+        browser=overrides.get("browser") is not False,
     )
-    label = None if label_path is None else _read_label(os.fspath(label_path))
-    return _assembled(created.archive, request, open_source(source), Path(journal), check, label, settings)
+    label = None if label_path is None else read_label(label_path)
+    console = TerminalConsole()
+    if created.archive.startswith(deployments.SCHEME):
+        place = _aws_place(deployments.load_recorded(settings, request.to), request, check, console)
+        deployments.demand_same(created.archive, place.name)
+    else:
+        place = _scheme_of(created.archive).place(created.archive, request, check)
+    return _assembled(place, request, open_source(source), Path(journal), label, settings, console)
 
 
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
@@ -184,16 +243,16 @@ def default_journal(request: WiringRequest, beside: str | os.PathLike[str] = "")
 
 
 def _assembled(
-    url: str,
+    place: Place,
     request: WiringRequest,
     source: Source,
     journal: Path,
-    check: Check | None,
-    label: bytes | None,
+    label: Label | None,
     settings: Mapping[str, str],
+    console: TerminalConsole,
 ) -> Ports:
-    place = _scheme_of(url).place(url, request, check)
-    clock = SystemClock()
+    if label is not None:
+        label.demand(request.dataset, request.delivery_id)
     user, host = user_at_host()
     return Ports(
         journal=DirectoryJournal(journal),
@@ -202,18 +261,21 @@ def _assembled(
         control=place.control,
         pipeline=place.pipeline,
         identity=place.identity,
-        dispatcher=ThreadDispatcher(clock),
-        console=TerminalConsole(),
-        clock=clock,
+        dispatcher=ThreadDispatcher(place.clock),
+        console=console,
+        clock=place.clock,
         dump=DirectoryStateDump(),
-        index=build_table,
+        index=functools.partial(
+            build_table, allow_case_duplicates=request.allow_case_duplicates, strict_wire=place.strict_wire
+        ),
         limits=place.limits,
+        archive_limits=place.archive_limits,
         archive_name=place.name,
-        label=label,
+        label=None if label is None else label.data,
         agent_id=f"{user}@{host}:{secrets.token_hex(4)}",
         host=host,
         pid=os.getpid(),
-        settings=settings,
+        settings={**settings, **place.settings},
     )
 
 
@@ -238,17 +300,6 @@ def load_check(spec: str, directory: str | None) -> Check:
         raise ConfigurationError(f"the check {printable(spec, 200)!r} is no function")
     check: Check = found
     return check
-
-
-def _read_label(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            label = file.read(LABEL_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigurationError(f"the label {printable(path, 300)} cannot be read: {error.strerror}") from error
-    if len(label) > LABEL_BYTES_MAX:
-        raise ConfigurationError(f"the label {printable(path, 300)} is longer than {LABEL_BYTES_MAX:,} bytes")
-    return label
 
 
 def recorded(journal: Path) -> tuple[ev.DeliveryCreated, str]:

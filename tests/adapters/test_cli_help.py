@@ -75,4 +75,4 @@ def test_the_version_is_that_of_the_library(capsys):
 
 
 def test_only_archives_that_exist_are_offered():
-    assert set(SCHEMES) == {"file"}
+    assert set(SCHEMES) == {"file", "s3"}

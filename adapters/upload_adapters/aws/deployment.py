@@ -5,6 +5,7 @@ Rule: everything here is made once, at first use, and shared by all threads.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -34,6 +35,16 @@ def s3_config(*, attempts: int) -> Config:
         retries={"mode": "standard", "total_max_attempts": attempts},
         s3={"payload_signing_enabled": False},
     )
+
+
+def _bucket(name: str, client: Callable[[Config], Any]) -> Bucket:
+    return Bucket(name, calls=client(s3_config(attempts=5)), once=client(s3_config(attempts=1)))
+
+
+def open_bucket(session: boto3.Session, name: str) -> Bucket:
+    """A bucket outside of any delivery."""
+    with translated("connecting to AWS s3"):
+        return _bucket(name, lambda config: session.client("s3", config=config))
 
 
 class AwsDeployment:
@@ -92,9 +103,7 @@ class AwsDeployment:
             self._made.clear()
 
     def _bucket(self, name: str) -> Bucket:
-        return Bucket(
-            name, calls=self._client("s3", s3_config(attempts=5)), once=self._client("s3", s3_config(attempts=1))
-        )
+        return _bucket(name, functools.partial(self._client, "s3"))
 
     def _client(self, service: str, config: Config) -> Any:
         with self._mutex, translated(f"connecting to AWS {service}"):  # a boto3 session is for one thread at a time

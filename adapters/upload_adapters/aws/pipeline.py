@@ -82,13 +82,18 @@ class LambdaPipeline:
         keys: Keys,
         *,
         silence_s: float = SILENCE_S,
+        release: Callable[[], None] | None = None,
     ) -> None:
-        """`connect` makes a client with that configuration; `function` names the function; both are asked late."""
+        """`connect` makes a client with that configuration; `function` names the function; both are asked late.
+
+        `release` gives back what the delivery's adapters share, when the delivery is over.
+        """
         self._connect = connect
         self._function = function
         self._control = control
         self._keys = keys
         self._silence_s = silence_s
+        self._release = release
 
     def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
         config = _config(client_config)
@@ -157,7 +162,9 @@ class LambdaPipeline:
         return [row for row in [*parser.feed(found[0]), *parser.finish()] if isinstance(row, Entry)]
 
     def close(self) -> None:
-        """Nothing here lives on: the validator is ended by our log."""
+        """Give connections back; the validator itself is ended by our log."""
+        if self._release is not None:
+            self._release()
 
 
 _config = client_config  # `start` has an argument of that name

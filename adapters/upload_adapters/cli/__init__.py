@@ -31,6 +31,9 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "history": CommandRow("history", "Tell one file's story in plain words."),
     "replay": CommandRow("replay", "Show the state a journal led to, at any moment."),
     "verify": CommandRow("verify", "Check a journal, or the archive against it."),
+    "login": CommandRow("login", "Sign in with an archive."),
+    "logout": CommandRow("logout", "End a sign-in."),
+    "config": CommandRow("config", "Show what is configured, and where it comes from."),
     "validate-local": CommandRow("validate_local", "Run a local archive's validator as a process."),
     "demo": CommandRow("demo", "Deliver a small data set, kill it midway, resume."),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 import click
@@ -10,8 +9,8 @@ import click
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
-from upload_adapters.indexing import build_table
 from upload_adapters.index_file import read_index
+from upload_adapters.label import read_label
 from upload_adapters.wiring import TO_VARIABLE, default_journal, wire
 from upload_core.client import UploadClient
 from upload_core.errors import ConfigurationError
@@ -22,9 +21,9 @@ from upload_core.wiring import WiringRequest
 @click.command()
 @click.argument("source", type=click.Path())
 @click.argument("index", type=click.Path())
-@click.option("--dataset", required=True, metavar="D", help="Name of the data set.")
-@click.option("--delivery-id", required=True, metavar="I", help="Name of this delivery of it.")
-@click.option("--to", metavar="URL", help=f"The archive, such as file:///DIR; otherwise ${TO_VARIABLE}.")
+@click.option("--dataset", metavar="D", help="Name of the data set, unless the label says it.")
+@click.option("--delivery-id", metavar="I", help="Name of this delivery of it, unless the label says it.")
+@click.option("--to", metavar="ARCHIVE", help=f"A deployment's mast.toml, or file:///DIR; otherwise ${TO_VARIABLE}.")
 @click.option("--sample", is_flag=True, help="A sample delivery, not the real one.")
 @click.option("--label", type=click.Path(), help="The delivery's label (YAML), put beside it.")
 @click.option("--journal", type=click.Path(), help="Directory of the journal; otherwise in .upload-core/ beside INDEX.")
@@ -33,6 +32,7 @@ from upload_core.wiring import WiringRequest
     "--max-retries", type=click.IntRange(0, 200), default=2, show_default=True, help="Further attempts per file."
 )
 @click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
+@click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
@@ -40,8 +40,8 @@ from upload_core.wiring import WiringRequest
 def command(
     source: str,
     index: str,
-    dataset: str,
-    delivery_id: str,
+    dataset: str | None,
+    delivery_id: str | None,
     to: str | None,
     sample: bool,
     label: str | None,
@@ -49,6 +49,7 @@ def command(
     jobs: int,
     max_retries: int,
     check: str | None,
+    no_browser: bool,
     allow_case_duplicates: bool,
     as_json: bool,
     events: bool,
@@ -61,13 +62,24 @@ def command(
     """
     transfer_type: TransferType = "sample" if sample else "staging"
     with Interrupts() as interrupts:
+        dataset, delivery_id = _delivery(dataset, delivery_id, label)
         columns = read_index(index)
-        request = WiringRequest(dataset, delivery_id, transfer_type, source, to, journal, label, check)
+        request = WiringRequest(
+            dataset,
+            delivery_id,
+            transfer_type,
+            source,
+            to,
+            journal,
+            label,
+            check,
+            browser=not no_browser,
+            allow_case_duplicates=allow_case_duplicates,
+        )
         if journal is None:
             _demand_name(dataset, delivery_id)
             request = _with_journal(request, default_journal(request, beside=index))
         ports = wire(request)
-        ports.index = functools.partial(build_table, allow_case_duplicates=allow_case_duplicates)
         console = prepare(ports, quiet=quiet, events=events)
         client = UploadClient(
             dataset=dataset,
@@ -82,6 +94,18 @@ def command(
         )
         del columns
         return run(client, console, interrupts, as_json=as_json)
+
+
+def _delivery(dataset: str | None, delivery_id: str | None, label: str | None) -> tuple[str, str]:
+    """Data set and delivery: what the flags leave out the label says; that the two agree is checked with the rest."""
+    if label is not None and not (dataset and delivery_id):
+        found = read_label(label)
+        dataset, delivery_id = dataset or found.dataset, delivery_id or found.delivery_id
+    if not dataset or not delivery_id:
+        raise click.UsageError(
+            f"Missing option '{'--delivery-id' if dataset else '--dataset'}', or a '--label' that says it."
+        )
+    return dataset, delivery_id
 
 
 def _demand_name(*names: str) -> None:

@@ -29,6 +29,8 @@ class Interrupts:
     def __init__(self) -> None:
         self.client: UploadClient | None = None
         self.last_words: Callable[[], bytes] = bytes
+        self.at_person: Callable[[], bool] = bool
+        """Whether somebody is being asked something: then the first signal is the answer, and nothing is waited for."""
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -46,7 +48,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.client is None:
+        if self.client is None or self.at_person():
             raise KeyboardInterrupt
         if self._asked:
             self._end_at_once()

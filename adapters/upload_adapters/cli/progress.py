@@ -69,6 +69,7 @@ class Progress:
                 get_renderable=self._renderable, console=self._console.rich(), refresh_per_second=4, transient=True
             )
             self._live.start()
+            self._console.live = self._live
         else:
             self._ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
             self._ticker.start()
@@ -79,6 +80,7 @@ class Progress:
     ) -> None:
         self._ended.set()
         if self._live is not None:
+            self._console.live = None
             self._live.stop()
         if self._ticker is not None:
             self._ticker.join()

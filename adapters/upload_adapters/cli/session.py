@@ -49,8 +49,10 @@ def write_tolerantly(data: bytes) -> bool:
 
 def prepare(ports: Ports, *, quiet: bool, events: bool) -> TerminalConsole:
     """Fit wired ports to the command line."""
-    console = TerminalConsole(quiet=quiet)
-    ports.console = console
+    # The one that was wired: whoever signs in is asked through it.
+    console = ports.console
+    assert isinstance(console, TerminalConsole), "the command line wires no other"
+    console.quiet = quiet
     ports.dump = DirectoryStateDump(ports.journal.name)
     if events:
         assert isinstance(ports.journal, DirectoryJournal), "records are lines of a file only here"
@@ -63,6 +65,7 @@ def run(client: UploadClient, console: TerminalConsole, interrupts: Interrupts, 
     if as_json:
         interrupts.last_words = lambda: _interrupted_now(client)
     interrupts.client = client
+    interrupts.at_person = lambda: console.asking
     try:
         with Progress(console, client):
             summary = client.run()

@@ -1,0 +1,52 @@
+"""`upload-core config`: what is configured, and where each value comes from."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from upload_adapters import configuration, deployments
+from upload_adapters.cli.output import write_cells, write_json, write_line
+from upload_adapters.wiring import TO_VARIABLE
+
+
+def chosen(to: str | None) -> tuple[str | None, str]:
+    """The deployment file to use and who named it: the flag, the environment, or `mast.toml` lying here.
+
+    A local archive has none.
+    """
+    if to:
+        return to, "flag --to"
+    named = os.environ.get(TO_VARIABLE, "")
+    if named:
+        return (named if deployments.is_deployment(named) else None), f"environment {TO_VARIABLE}"
+    if os.path.isfile(configuration.FILE_NAME):
+        return configuration.FILE_NAME, "found here"
+    return None, "default"
+
+
+@click.group()
+def command() -> None:
+    """Show what is configured, and where it comes from."""
+
+
+@command.command()
+@click.option("--to", metavar="FILE", help="A deployment's mast.toml; otherwise $UPLOAD_CORE_TO, or mast.toml here.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(to: str | None, as_json: bool) -> int:
+    """Show every value and its origin.
+
+    Three columns: name, value, origin. Secrets are masked, so the output may be passed on.
+    """
+    path, origin = chosen(to)
+    rows = list(deployments.load(path).show())
+    if as_json:
+        found = [{"name": name, "value": value, "origin": where} for name, value, where in rows]
+        write_json({"file": path, "file_origin": origin, "settings": found})
+        return 0
+    write_line(f"deployment file: {path or 'none'} ({origin})")
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, where in rows:
+        write_cells([name.ljust(width), value, where])
+    return 0
