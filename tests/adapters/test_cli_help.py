@@ -9,7 +9,6 @@ import pytest
 
 from tests.command_line import COMMAND, ROOT, environment
 from upload_adapters.cli import COMMANDS, cli, main
-from upload_adapters.wiring import SCHEMES
 
 
 def command(name: str) -> click.Command:
@@ -72,7 +71,3 @@ def test_the_version_is_that_of_the_library(capsys):
 
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"upload-core {upload_core.__version__}\n"
-
-
-def test_only_archives_that_exist_are_offered():
-    assert set(SCHEMES) == {"file", "s3"}

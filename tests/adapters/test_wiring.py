@@ -124,7 +124,7 @@ def test_a_journal_is_enough_to_go_on_even_if_the_data_moved(data):
 
 def test_a_label_is_read_again_at_resume_and_must_still_be_there(data):
     label = data.parent / "label.yaml"
-    label.write_text("dataset: d")
+    label.write_text("dataset: d\ndelivery_id: 1\n")
     client = UploadClient(
         dataset="d",
         delivery_id="1",
@@ -136,14 +136,14 @@ def test_a_label_is_read_again_at_resume_and_must_still_be_there(data):
         label="label.yaml",
     )
     assert client.run().exit_code == 0
-    assert wiring.wire_journal("j", {}).label == b"dataset: d"
+    assert wiring.wire_journal("j", {}).label == b"dataset: d\ndelivery_id: 1\n"
     label.unlink()
     with pytest.raises(ConfigurationError, match=r"label\.yaml"):
         wiring.wire_journal("j", {})
 
 
 def test_a_label_that_is_no_label_is_refused(data):
-    (data.parent / "big").write_bytes(bytes(wiring.LABEL_BYTES_MAX + 1))
+    (data.parent / "big").write_bytes(bytes(2 << 20))
     with pytest.raises(ConfigurationError, match="longer"):
         wiring.wire(request(data, label="big"))
     with pytest.raises(ConfigurationError, match="cannot be read"):
