@@ -17,7 +17,7 @@ class MemoryJournal:
     """One segment of bytes; `kill` lets go of it as a killed process would, `failure` makes every append fail."""
 
     def __init__(self) -> None:
-        self.data = b""
+        self._data = bytearray()
         self.failure: str | None = None
         self._table: FileTable | None = None
         self._revisions: list[bytes] = []
@@ -28,6 +28,11 @@ class MemoryJournal:
     @property
     def name(self) -> str:
         return "memory:"
+
+    @property
+    def data(self) -> bytes:
+        """The segment as it stands; a copy, so that appending need not copy all that is there."""
+        return bytes(self._data)
 
     def open(self) -> Delivery | None:
         self._take()
@@ -61,7 +66,8 @@ class MemoryJournal:
             nonce="memory",
             previous_crc="00000000",
         )
-        self.data, self._start = encode_header(header)
+        head, self._start = encode_header(header)
+        self._data = bytearray(head)
         self._created, self._table, self._end = created, table, self._start
         delivery = Delivery.begin(created, table)
         self.append([created], time_ms=time_ms)
@@ -75,7 +81,7 @@ class MemoryJournal:
         if self.failure is not None:
             raise JournalWriteError(self.failure)
         data, self._end = encode_batch(events, time_ms, self._end)
-        self.data += data
+        self._data += data
 
     def snapshot(self, delivery: Delivery) -> None:
         """Nothing to do: memory replays fast enough."""
