@@ -3,11 +3,13 @@
 import tomllib
 from pathlib import Path
 
+import upload_core
+
 _project = tomllib.loads(Path(__file__).parent.parent.joinpath("pyproject.toml").read_text("utf-8"))["project"]
 
 project = _project["name"]
 author = copyright = "the upload-core maintainers"
-version = release = _project["version"]
+version = release = upload_core.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib.mermaid"]
 exclude_patterns = ["_build"]
