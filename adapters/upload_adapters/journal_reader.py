@@ -6,6 +6,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from upload_adapters import snapshot_file
@@ -43,6 +44,17 @@ def _chunks(path: Path, offset: int = 0) -> Iterator[bytes]:
             yield chunk
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors of what is inside say which file it is."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise JournalDamagedError(f"{path} is missing; nothing was changed. Restore it from a copy") from None
+    except JournalDamagedError as error:
+        raise JournalDamagedError(f"{path}: {error}") from error
+
+
 class JournalReader:
     """A replayed journal that can be read on as it grows.
 
@@ -61,11 +73,20 @@ class JournalReader:
 
     def exists(self) -> bool:
         """Whether anything was recorded there."""
-        return (self.path / segment_name(1)).exists()
+        return self._last_segment() > 0
 
     def at_last_segment(self) -> bool:
         """Whether no segment follows the one at `position`."""
-        return not (self.path / segment_name(self.position.segment + 1)).exists()
+        return self.position.segment >= self._last_segment()
+
+    def _last_segment(self) -> int:
+        """The highest number of a segment, 0 if there is none; those below it may be missing."""
+        try:
+            names = os.listdir(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+        numbers = (name.removeprefix("events-").removesuffix(".ndjson") for name in names)
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def advance(self) -> bool:
         """Replay what is there beyond `position`; False if a damaged or unfinished tail follows.
@@ -94,12 +115,21 @@ class JournalReader:
         return whole
 
     def records(self) -> Iterator[Record]:
-        """Every whole, verified record from the first."""
-        number = 1
-        while (path := self.path / segment_name(number)).exists():
+        """Every whole, verified record from the first, none left out; ends quietly before a tail that is not whole.
+
+        Raises `JournalDamagedError` where a record is missing before others.
+        """
+        seq = 0
+        for number in range(1, self._last_segment() + 1):
             _, start = self._header_of(number, None)
-            yield from read_records(_chunks(path, start.offset), start)
-            number += 1
+            if start.seq != seq:
+                raise JournalDamagedError(
+                    f"{self.path} has a gap: record {seq} is followed by segment {number}, which begins with "
+                    f"{start.seq + 1}; restore what is before it from a copy"
+                )
+            for record in read_records(_chunks(self.path / segment_name(number), start.offset), start):
+                seq = record.seq
+                yield record
 
     def replay_until(self, past: Callable[[Record], bool]) -> Record | None:
         """Replay from the first record up to, but without, the first one that is `past`; returns the last one applied.
@@ -111,15 +141,11 @@ class JournalReader:
         self._begin()
         last: Record | None = None
         for record in self.records():
-            if record.seq != (last.seq + 1 if last else 1):
-                raise JournalDamagedError(
-                    f"{self.path} has a gap after record {last.seq if last else 0}; verify says more about it"
-                )
             if past(record):
                 break
             try:
                 self.delivery.apply(record.event, record.time_ms)
-            except IllegalEventError as error:
+            except (IllegalEventError, IndexError, ValueError) as error:
                 raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
             last = record
         self.delivery.refresh_derived()
@@ -129,8 +155,7 @@ class JournalReader:
     def latest_session(self) -> Record | None:
         """The record of the latest `SessionOpened`, found from the end without replaying; None if there is none yet."""
         mark = b'"kind":"SessionOpened"'  # cannot stand inside a JSON string, where each quote is escaped
-        number = sum(1 for _ in self.path.glob(segment_name(0).replace("0" * 6, "*")))
-        for segment in range(number, 0, -1):
+        for segment in range(self._last_segment(), 0, -1):
             with (
                 (self.path / segment_name(segment)).open("rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -146,7 +171,7 @@ class JournalReader:
     # --- internals -------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        if not self.exists():
+        if not self.path.is_dir() or not self.exists():
             raise JournalDamagedError(f"there is no journal at {self.path}: it has no {segment_name(1)}")
         header, start = self._header_of(1, None)
         record = first_record(_chunks(self.path / segment_name(1), start.offset), start)
@@ -178,11 +203,18 @@ class JournalReader:
         return False
 
     def _header_of(self, number: int, after: Position | None) -> tuple[Header, Position]:
-        with (self.path / segment_name(number)).open("rb") as file:
-            return decode_header(file.readline(CHUNK_BYTES), segment=number, after=after)
+        path = self.path / segment_name(number)
+        try:
+            with path.open("rb") as file:
+                return decode_header(file.readline(CHUNK_BYTES), segment=number, after=after)
+        except FileNotFoundError:
+            raise JournalDamagedError(
+                f"{path} is missing, although segments after it are there; nothing was changed. Restore it from a copy"
+            ) from None
 
     def _replay(self, segment: Path) -> bool:
-        self.position, whole = replay(_chunks(segment, self.position.offset), self.position, self.delivery)
+        with _naming(segment):
+            self.position, whole = replay(_chunks(segment, self.position.offset), self.position, self.delivery)
         return whole
 
     def _load_table(self, digest: str) -> FileTable:
@@ -193,10 +225,8 @@ class JournalReader:
                 hashed.update(chunk)
                 yield chunk
 
-        try:
+        with _naming(path):
             table = FileTable.decode(seen(_chunks(path)))
-        except FileNotFoundError:
-            raise JournalDamagedError(f"{path} is missing; restore it from a copy") from None
         if hashed.hexdigest() != digest:
             raise JournalDamagedError(f"{path} is not the file table this journal was begun with; restore it")
         return table
@@ -207,7 +237,9 @@ class JournalReader:
         if facts.index_revision == self._revision:
             return
         for revision in range(self._revision + 1, facts.index_revision + 1):
-            table = table.revised(_chunks(self.path / table_name(revision)))
+            path = self.path / table_name(revision)
+            with _naming(path):
+                table = table.revised(_chunks(path))
         if table.digest != facts.index_digest:
             raise JournalDamagedError(f"the revised file table of {self.path} does not match its journal; restore it")
         self.delivery.table, self._revision = table, facts.index_revision

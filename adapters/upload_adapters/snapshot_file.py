@@ -12,11 +12,14 @@ import msgspec
 
 from upload_adapters.durable import write_durably
 from upload_core.delivery import Delivery
+from upload_core.errors import IllegalEventError
 from upload_core.files import FileTable
 from upload_core.journal import FORMAT_VERSION, Position
 
 KEPT: Final = 2
 """The newest may have been written just before the crash that also tore the journal behind it."""
+
+_SEAL_BYTES: Final = 8
 
 
 class _Head(msgspec.Struct):
@@ -27,8 +30,6 @@ class _Head(msgspec.Struct):
     seq: int
     crc: int
     time: str
-    state_bytes: int
-    state_crc: int
 
 
 def write(directory: Path, delivery: Delivery, position: Position, nonce: str) -> None:
@@ -45,11 +46,10 @@ def write(directory: Path, delivery: Delivery, position: Position, nonce: str) -
         position.seq,
         position.crc,
         position.time,
-        len(state),
-        zlib.crc32(state),
     )
+    data = msgspec.json.encode(head) + b"\n" + state
     with contextlib.suppress(OSError):
-        write_durably(directory / f"snapshot-{position.seq:012d}", [msgspec.json.encode(head), b"\n", state])
+        write_durably(directory / f"snapshot-{position.seq:012d}", [data, _seal(data)])
         for old in sorted(directory.glob("snapshot-*"))[:-KEPT]:
             old.unlink()
 
@@ -57,16 +57,35 @@ def write(directory: Path, delivery: Delivery, position: Position, nonce: str) -
 def load(path: Path, table: FileTable) -> tuple[Delivery, Position, str] | None:
     """The delivery, its position and the nonce of its segment; None if the snapshot cannot be trusted."""
     try:
-        head_line, _, state = path.read_bytes().partition(b"\n")
+        data = path.read_bytes()
+        data, seal = data[:-_SEAL_BYTES], data[-_SEAL_BYTES:]
+        if seal != _seal(data):
+            return None
+        head_line, _, state = data.partition(b"\n")
         head = msgspec.json.decode(head_line, type=_Head)
-        if (head.version, head.state_bytes, head.state_crc) != (FORMAT_VERSION, len(state), zlib.crc32(state)):
+        if head.version != FORMAT_VERSION:
             return None
         delivery = Delivery.from_canonical(state, table)
-    except (OSError, ValueError, msgspec.MsgspecError):
+    except (OSError, ValueError, msgspec.MsgspecError, IllegalEventError):
         return None
     if delivery.facts.seq != head.seq:
         return None
     return delivery, Position(head.segment, head.offset, head.seq, head.crc, head.time), head.nonce
+
+
+def _seal(data: bytes) -> bytes:
+    """The last bytes of a snapshot: the CRC-32 of all before them, its position in the journal included."""
+    return b"%08x" % zlib.crc32(data)
+
+
+def drop_beyond(directory: Path, seq: int) -> None:
+    """Remove snapshots of records that the journal does not hold (any more).
+
+    Called before anything is appended: once the journal has grown past their place again, they would look right.
+    """
+    for path in directory.glob("snapshot-*"):
+        if not path.name.removeprefix("snapshot-").isdecimal() or int(path.name.removeprefix("snapshot-")) > seq:
+            path.unlink()
 
 
 def newest_first(directory: Path) -> list[Path]:
