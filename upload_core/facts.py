@@ -13,8 +13,11 @@ import msgspec
 from upload_core import events as ev
 
 
-class Facts(msgspec.Struct):
-    """Everything a delivery knows that is not a column; part of the canonical state, so only `apply` writes it."""
+class Facts(msgspec.Struct, omit_defaults=True):
+    """Everything a delivery knows that is not a column; part of the canonical state, so only `apply` writes it.
+
+    Facts that still have their default are left out of the canonical form: a new one changes no old journal's digest.
+    """
 
     seq: int = 0
     index_digest: str = ""
@@ -53,6 +56,7 @@ class Facts(msgspec.Struct):
 
 def _index_revised(f: Facts, e: ev.IndexRevised, _: int) -> None:
     f.index_revision, f.index_digest = e.revision, e.index_digest
+    f.run_open = False  # a validator at work was told of another index: it cannot be gone on with
 
 
 def _session_opened(f: Facts, e: ev.SessionOpened, _: int) -> None:
@@ -60,6 +64,7 @@ def _session_opened(f: Facts, e: ev.SessionOpened, _: int) -> None:
     f.outcome = f.reason = f.message = f.stop_requested = ""
     f.source = e.source or f.source
     f.lock_etag, f.lock_ms, f.outage_ms = "", 0, 0
+    f.appended_ms = 0  # by another process's clock, which may have been ahead of this one's
 
 
 def _session_closed(f: Facts, e: ev.SessionClosed, _: int) -> None:

@@ -133,7 +133,7 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
     where = f"segment {segment}, offset 0"
     try:
         version = msgspec.json.decode(line, type=_VersionOnly).version
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise JournalDamagedError(f"the header of {where} cannot be read ({error}); restore it from a copy") from error
     if version > FORMAT_VERSION:
         raise JournalVersionError(
@@ -334,5 +334,5 @@ def _apply_in_full(record: Record, delivery: Delivery) -> None:
     delivery.facts.seq = record.seq - 1
     try:
         delivery.apply(record.event, record.time_ms)
-    except (IllegalEventError, IndexError) as error:
+    except (IllegalEventError, IndexError, ValueError) as error:
         raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
