@@ -43,13 +43,17 @@ class Killed(BaseException):
 
 
 class Calls:
-    """Every port call of a client, in order; `before` and `after` see each one, and may raise or meddle."""
+    """Every port call of a client, in order; `before` and `after` see each one, and may raise or meddle.
+
+    `watcher` sees each before it is made, too, and is only a witness.
+    """
 
     def __init__(self) -> None:
         self.made: list[tuple[str, str, tuple[Any, ...]]] = []
         self.seqs: list[int] = []
         """The last sequence number in the journal when each of them was made."""
         self.seq: Callable[[], int] = lambda: 0
+        self.watcher: Callable[[str, str], None] | None = None
         self.before: Callable[[str, str, tuple[Any, ...]], None] | None = None
         self.after: Callable[[str, str, tuple[Any, ...]], None] | None = None
 
@@ -91,6 +95,8 @@ class _Watched:
             calls = self.calls
             calls.made.append((self.port_name, name, args))
             calls.seqs.append(calls.seq())
+            if calls.watcher is not None:
+                calls.watcher(self.port_name, name)
             if calls.before is not None:
                 calls.before(self.port_name, name, args)
             result = found(*args, **kwargs)
@@ -189,10 +195,11 @@ class World:
         return list(csv.reader(io.StringIO(data, newline=""), delimiter="\t"))
 
     def _objects(self, key: str) -> Iterator[bytes]:
-        if key in self.real["control"].keys():
-            before, self.real["control"].before_read = self.real["control"].before_read, None
-            yield self.real["control"].read(key)[0]
-            self.real["control"].before_read = before
+        control = self.real["control"]
+        before, control.before_read = control.before_read, None  # a witness's look is nobody's turn
+        if (found := control.read(key)) is not None:
+            yield found[0]
+        control.before_read = before
 
     def _watch_starts(self) -> None:
         pipeline, start = self.real["pipeline"], self.real["pipeline"].start
@@ -226,7 +233,7 @@ class World:
         assert {path: stored[path] for path in self.files if expected[path] == "valid"} == {
             path: data for path, data in self.files.items() if expected[path] == "valid"
         }
-        assert "lock/client" not in self.real["control"].keys()
+        assert self.real["control"].size("lock/client") == 0
         self.judge_runs()
         self.judge_puts()
 
