@@ -23,6 +23,7 @@ from upload_core.errors import (
     NotReadyError,
     PipelineError,
     SourceError,
+    StoppedError,
     UploadClientError,
     ValidatorStoppedError,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Ports",
     "Record",
     "SourceError",
+    "StoppedError",
     "Summary",
     "UploadClient",
     "UploadClientError",

@@ -24,6 +24,7 @@ from upload_core.errors import (
     LockLostError,
     NothingToDoError,
     NotReadyError,
+    StoppedError,
     ValidatorStoppedError,
 )
 from upload_core.files import ClientFile, FileTable
@@ -326,7 +327,7 @@ class UploadClient:
             turn_s = min(STEP_S, self._ports.limits.poll_interval_s)
             while not self.done:
                 self._step(turn_s, queue=True)
-        except NothingToDoError:
+        except (NothingToDoError, StoppedError):
             pass
         except KeyboardInterrupt:
             self._close("interrupted", "user", "interrupted by the user")
@@ -457,8 +458,6 @@ class UploadClient:
     def _close(self, outcome: str, reason: str, message: str) -> None:
         engine = self._engine
         if engine is not None and not engine.closed:
-            if self._delivery.validation_complete and outcome == "interrupted":
-                outcome, reason = ("complete" if self._delivery.all_valid else "incomplete"), ""
             try:
                 engine.close(outcome, reason, message)
             except JournalError:
@@ -540,6 +539,7 @@ _ENDINGS: Mapping[type[BaseException], tuple[str, str]] = {
     ValidatorStoppedError: ("interrupted", "validator"),
     ArchiveUnavailableError: ("interrupted", "outage"),
     ConfigurationError: ("refused", "usage"),
+    StoppedError: ("interrupted", "user"),
     KeyboardInterrupt: ("interrupted", "user"),
     SystemExit: ("interrupted", "user"),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
@@ -21,6 +21,7 @@ from upload_core.errors import (
     JournalError,
     LockLostError,
     PipelineError,
+    StoppedError,
     UploadClientError,
 )
 from upload_core.journal import Record
@@ -30,6 +31,7 @@ from upload_core.ports import Ports, TransferType
 from upload_core.timestamps import iso
 
 Observer = Callable[[Record], object]
+T = TypeVar("T")
 
 SNAPSHOT_EVERY: Final = 500_000
 """Events between snapshots: a second of replay."""
@@ -40,6 +42,9 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 2.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
+INSIST_ATTEMPTS: Final = 3
+INSIST_WAIT_S: Final = 0.5
+"""A single write that opens or closes a session is asked for again after this time, then after twice as long."""
 STOP_WAIT_S: Final = 2.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -149,7 +154,7 @@ class Engine:
 
     def acquire_lock(self) -> None:
         """Take or re-enter the delivery's lock; raises `LockHeldError`."""
-        ownership = self.lock.acquire()
+        ownership = self._insist(self.lock.acquire)
         self.record([ev.LockAcquired(ownership.etag, ownership.taken_over)])
         self._hold()
 
@@ -176,13 +181,28 @@ class Engine:
     def _hold(self) -> None:
         self.ports.dispatcher.hold_until(self._hold_until_ms())
 
+    def _insist(self, act: Callable[[], T]) -> T:
+        """What `act`, which may be repeated, returns; a request that fails once is no reason to end a session.
+
+        Raises `ArchiveUnavailableError` if it keeps failing, at once during an outage.
+        """
+        for attempt in range(INSIST_ATTEMPTS - 1):
+            try:
+                return act()
+            except ArchiveUnavailableError:
+                if self.delivery.facts.outage_ms:
+                    raise
+                self.ports.clock.sleep(INSIST_WAIT_S * 2**attempt)
+        return act()
+
     # --- the run ---------------------------------------------------------------------------------
 
     def write_index(self, label: bytes | None) -> None:
         """Put the label (if there is one) and this session's index, which names what the validator shall expect."""
         delivery, table, control = self.delivery, self.delivery.table, self.ports.control
         if label is not None:
-            control.put(self.keys.label, label)
+            written = label
+            self._insist(lambda: control.put(self.keys.label, written))
             self.record([ev.LabelWritten(self.keys.label)])
         settled = {VALID, INVALID, ABANDONED}
         expected = sum(delivery.counts[code] for code in range(len(delivery.counts)) if code not in settled)
@@ -190,7 +210,8 @@ class Engine:
             (table.path(file), delivery.states[file] not in settled, table.checksum(file))
             for file in range(len(delivery))
         )
-        control.put(self.keys.index, b"".join(wire.encode_index(rows, checksums=table.has_checksums)))
+        index = b"".join(wire.encode_index(rows, checksums=table.has_checksums))
+        self._insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
     def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
@@ -287,6 +308,11 @@ class Engine:
         self._stop_reason = reason
         self.ports.dispatcher.wake()
 
+    def heed_stop(self) -> None:
+        """Raises `StoppedError` if an end was asked for; for waits outside the loop."""
+        if self._stop_reason is not None:
+            raise StoppedError(self._stop_reason)
+
     def abandon(self) -> None:
         """Give back what can be given back without recording it: for when the journal takes nothing more."""
         self.closed = True
@@ -316,12 +342,15 @@ class Engine:
             if self.delivery.facts.lock_etag:
                 self._guard()
                 self._stop_validator(patient=not reason)
-            if self.lock.release():
+            if self._insist(self.lock.release):
                 self.record([ev.LockReleased()])
         except JournalError:
             raise
         except UploadClientError as error:
             message = message or str(error)
+        if outcome == "interrupted" and self.delivery.validation_complete:
+            # the last verdicts came while the validator drained its queue: nothing was left to interrupt
+            outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
 

@@ -49,6 +49,10 @@ class IllegalEventError(UploadClientError):
     """An event came in a state whose lifecycle has no row for it; the state is unchanged. This is a bug or a forged journal."""
 
 
+class StoppedError(UploadClientError):
+    """The host asked for an end while the session was still beginning; `resume` goes on."""
+
+
 # --- another owner holds what we need ------------------------------------------------------------
 
 

@@ -114,6 +114,7 @@ def _settle_doubts(engine: Engine) -> None:
     while engine.delivery.counts[UNRESOLVED]:
         engine.take(cmd.SettleDoubts(engine.ports.dispatcher.slots, engine.busy))
         engine.collect(SETTLE_TURN_S)
+        engine.heed_stop()
         if engine.delivery.facts.outage_ms:
             raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
 
@@ -127,5 +128,6 @@ def _await_end(engine: Engine) -> None:
             raise ValidatorStoppedError(
                 "a validator of an earlier session is still at work and does not end; try again later"
             )
+        engine.heed_stop()
         engine.ports.clock.sleep(min(1.0, limits.poll_interval_s))
     _catch_up(engine)

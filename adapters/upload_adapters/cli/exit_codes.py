@@ -40,6 +40,7 @@ ERROR_CODES: Final[dict[type[BaseException], int]] = {
     errors.JournalVersionError: 7,
     errors.JournalWriteError: 8,
     errors.ArchiveError: 8,
+    errors.StoppedError: INTERRUPTED,
     errors.NotReadyError: BUG,
     errors.IllegalEventError: BUG,
     errors.UploadClientError: BUG,
