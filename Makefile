@@ -34,7 +34,7 @@ check: $(VENV)/.dev
 fix: $(VENV)/.dev
 	@scripts/fix
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 docs: $(VENV)/.dev
@@ -63,6 +63,11 @@ $(VENV)/.created:
 $(VENV)/.runtime: $(VENV)/.created pyproject.toml
 	@echo "Installing upload-core into $(VENV)"
 	@$(PIP) --editable '.[parquet]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.created pyproject.toml
+	@echo "Installing upload-core and its peers into $(VENV)"
+	@$(PIP) --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.created pyproject.toml
