@@ -212,6 +212,10 @@ class Delivery:
         elif isinstance(event, ev.FileEvent):
             self._apply_to_file(event, time_ms)
         else:
+            if isinstance(event, ev.IndexRevised) and event.files < len(self.states):
+                raise IllegalEventError(
+                    f"the delivery has {len(self.states)} file(s), a revision cannot leave {event.files}"
+                )
             self.client.trigger_by(type(event).__name__)
             change = FACT_CHANGES.get(type(event))
             if change is not None:
