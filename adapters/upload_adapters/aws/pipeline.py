@@ -122,6 +122,8 @@ class LambdaPipeline:
             body = answer["Payload"]
             try:
                 payload: bytes = body.read(ANSWER_BYTES_MAX + 1)
+                # botocore notices only at the next read that an answer was cut short.
+                payload += body.read(ANSWER_BYTES_MAX + 1 - len(payload)) if len(payload) <= ANSWER_BYTES_MAX else b""
             finally:
                 body.close()
         if answer.get("FunctionError"):

@@ -44,7 +44,7 @@ class S3ControlBucket:
             # botocore repeats requests by itself, but not the reading of an answer's body.
             return patiently(lambda: self._read(key, start))
         except AwsError as error:
-            if error.code == "NoSuchKey":
+            if error.code in ("NoSuchKey", "404"):  # the status alone is left where the body was cut short
                 return None
             if error.code != "InvalidRange":
                 raise

@@ -1,0 +1,376 @@
+"""Whole deliveries to an archive in AWS, wired from its deployment file: real client, real adapters, strict emulator."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
+import pytest
+
+from tests.adapters.aws.emulated_archive import DATASET, DELIVERY, QUICK, EmulatedArchive
+from tests.emulator import Fault
+from upload_adapters import deployments
+from upload_adapters.wiring import wire, wire_journal
+from upload_core import Bucket, DataRoot, UploadClient
+from upload_core import events as ev
+from upload_core.errors import ConfigurationError, IdentityError, IndexProblemsError, LockHeldError
+from upload_core.wiring import WiringRequest
+
+
+@pytest.fixture
+def archive(aws, tmp_path, monkeypatch):
+    for name, value in aws.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    made = EmulatedArchive(aws, tmp_path)
+    yield made
+    made.close()
+
+
+# ── a delivery ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_delivery_ends_with_every_file_stored_and_valid(archive):
+    summary = archive.client().run()
+    assert (summary.outcome, summary.exit_code) == ("complete", 0), summary
+    archive.judge()
+
+
+def test_repeating_a_finished_delivery_asks_nothing_of_aws(archive, aws):
+    archive.client().run()
+    before = len(aws.log())
+    assert archive.client().run().outcome == "complete"
+    assert len(aws.log()) == before
+
+
+def test_a_lost_journal_costs_no_file_a_second_transfer(archive, aws):
+    archive.client().run()
+    assert archive.client(ports=archive.ports(journal="another")).run().outcome == "complete"
+    archive.judge()
+
+
+def test_files_that_somebody_else_stored_are_announced_and_judged_without_being_sent(archive, aws):
+    archive.client().run()
+    aws.store.bucket(archive.control_bucket).objects.clear()
+    archive.validators.clear()
+    archive.sessions.clear()
+    archive.invocations.clear()
+    assert archive.client(ports=archive.ports(journal="another")).run().outcome == "complete"
+    archive.judge()
+
+
+def test_files_in_parts_arrive_whole(archive):
+    ports = archive.ports()
+    ports.archive._single_max, ports.archive._part_size = 1 << 10, 1 << 18
+    archive.files["dir/file 00.txt"] = b"0123456789" * 60_000
+    (archive.source / "dir/file 00.txt").write_bytes(archive.files["dir/file 00.txt"])
+    assert archive.client(ports=ports).run().outcome == "complete"
+    archive.judge()
+
+
+def test_the_validators_refusal_ends_the_session_with_the_reason_from_its_log(archive):
+    archive.control.put(archive.keys.validator_lock, b"a validator that was killed")
+    found = archive.control.found(archive.keys.validator_lock)
+    objects = archive.aws.store.bucket(archive.control_bucket).objects
+    objects[archive.keys.validator_lock] = attrs.evolve(found, modified=found.modified - 600)
+    summary = archive.client().run()
+    assert (summary.outcome, summary.exit_code) == ("interrupted", 6)
+    assert "could not acquire lock" in summary.message
+    assert archive.control.found(archive.keys.client_lock) is None
+
+
+def test_the_death_of_the_validator_is_noticed_by_its_silence(archive, aws):
+    ports = archive.ports(limits=attrs.evolve(QUICK, validator_silence_s=1.0))
+    client = archive.client(ports=ports)
+    client.subscribe(lambda record: isinstance(record.event, ev.RunConfirmed) and archive.validator.kill())
+    summary = client.run()
+    assert (summary.outcome, summary.exit_code) == ("interrupted", 6)
+    assert "nothing was heard" in summary.message
+    assert len(archive.invocations) == 1
+
+
+def test_the_archive_says_after_how_long_a_lock_is_stale(archive, aws):
+    objects = aws.store.bucket(archive.control_bucket).objects
+    archive.control.put("lock/client", b"somebody else")
+    parameter = json.loads(aws.parameters.values["/mast-fast/delivery"][1])
+    parameter["LOCK_STALENESS_THRESHOLD"] = archive.staleness_s = 50
+    aws.parameters.values["/mast-fast/delivery"] = ("String", json.dumps(parameter))
+    objects["lock/client"] = attrs.evolve(objects["lock/client"], modified=objects["lock/client"].modified - 40)
+    with pytest.raises(LockHeldError, match="somebody else"):
+        archive.client().run()
+    objects["lock/client"] = attrs.evolve(objects["lock/client"], modified=objects["lock/client"].modified - 20)
+    assert archive.client().run().outcome == "complete"
+
+
+# ── what is refused before anything starts ───────────────────────────────────────────────────────
+
+
+def test_wiring_and_making_a_client_asks_nothing_of_aws(archive, aws):
+    archive.client().quit()
+    assert aws.log() == []
+
+
+@pytest.mark.parametrize("path", ["NA", "nan", "null"])
+def test_names_that_the_validator_cannot_read_are_refused_up_front(archive, aws, path):
+    (archive.source / path).write_bytes(b"x")
+    archive.files[path] = b"x"
+    with pytest.raises(IndexProblemsError, match=path):
+        archive.client()
+    assert aws.log() == []
+
+
+def test_a_check_is_no_business_of_this_archive(archive):
+    with pytest.raises(ConfigurationError, match="local archive"):
+        archive.ports(check=print)
+
+
+def test_a_parameter_that_does_not_exist_is_a_wrong_configuration(archive, aws):
+    aws.parameters.values.clear()
+    client = archive.client()
+    with pytest.raises(ConfigurationError, match="/mast-fast/delivery"):
+        client.run()
+    assert client.summary().exit_code == 2
+
+
+def test_without_credentials_the_identity_has_to_act(archive, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    client = archive.client()
+    with pytest.raises(IdentityError, match="no AWS credentials"):
+        client.run()
+    assert client.summary().exit_code == 5
+
+
+def test_an_s3_url_as_destination_asks_for_the_deployment_file(archive):
+    with pytest.raises(ConfigurationError, match=r"mast\.toml"):
+        archive.ports(to="s3://bucket")
+
+
+def test_a_directory_that_holds_a_deployment_file_names_it(archive, monkeypatch):
+    assert archive.ports(to=str(archive.root)).archive_name == f"aws:mast-test:{DATASET}-{DELIVERY}-staging"
+    monkeypatch.setenv("UPLOAD_CORE_TO", "mast.toml")
+    assert archive.ports(to=None).archive_name == f"aws:mast-test:{DATASET}-{DELIVERY}-staging"
+
+
+def test_a_data_root_copies_a_file_into_any_bucket(archive, aws):
+    aws.store.create_bucket("anywhere")
+    file = archive.client().file("dir/file 03.txt")
+    assert DataRoot(archive.source).cp(file, Bucket("s3://anywhere"))
+    assert aws.object("anywhere", "dir/file 03.txt").data == archive.files["dir/file 03.txt"]
+
+
+# ── going on ─────────────────────────────────────────────────────────────────────────────────────
+
+
+class Killed(BaseException):
+    """The process ends here, and tidies nothing up."""
+
+
+def killed_at(client, kind, nth=1):
+    """Run until the nth event of that kind is in the journal; leave everything as a kill leaves it."""
+    left = [nth]
+
+    def kill(record):
+        left[0] -= isinstance(record.event, kind)
+        if left[0] <= 0:
+            raise Killed
+
+    client._observers.append(kill)
+    with pytest.raises(Killed):
+        client.run()
+    die(client)
+
+
+def die(client):
+    """Nothing more comes of its workers, and its journal is free."""
+    client._ports.dispatcher.hold_until(0)
+    client._ports.dispatcher.close(0)
+    client._ports.journal.close()
+
+
+MOMENTS = [
+    ev.LockAcquired,
+    ev.IndexWritten,
+    ev.PipelineRequested,
+    ev.PipelineAccepted,
+    ev.ValidatorStarted,
+    ev.TransferCompleted,
+    ev.FileReported,
+    ev.RunConfirmed,
+    ev.FileValidated,
+    ev.StopReported,
+    ev.LockReleased,
+]
+
+
+@pytest.mark.parametrize("kind", MOMENTS, ids=lambda kind: kind.__name__)
+def test_a_client_that_was_killed_goes_on_in_the_same_run(archive, monkeypatch, kind):
+    client = archive.client(n_threads=1)
+    for name in ("_close", "quit"):  # a process that is killed ends nothing in order
+        monkeypatch.setattr(client, name, lambda *_: None)
+    killed_at(client, kind)
+    assert archive.resumed().run().outcome == "complete"
+    archive.judge(sent_twice=1)
+
+
+def test_a_run_that_was_told_to_stop_is_waited_for_and_never_told_twice(archive):
+    client = archive.client(n_threads=1)
+    client.subscribe(lambda record: isinstance(record.event, ev.RunConfirmed) and archive.hang())
+    client.connect()
+    client.write_index()
+    client.initiate_transfer()
+    while not client.delivery.facts.run_confirmed:
+        client.update()
+        client.transfer_next_file() if client.next_file else None
+    engine = client._engine
+    engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
+    die(client)
+    threading.Timer(1.0, archive.go_on).start()
+    assert archive.resumed().run().outcome == "complete"
+    archive.judge(sessions=2, sent_twice=1)
+
+
+def test_resume_needs_nothing_but_the_journal(archive):
+    client = archive.client()
+    client.subscribe(lambda record: isinstance(record.event, ev.FileValidated) and client.stop("later"))
+    assert client.run().outcome == "interrupted"
+    archive.toml.unlink()
+    assert archive.resumed().run().outcome == "complete"
+
+
+def test_the_journal_holds_what_was_configured_and_variables_rule_over_a_changed_file(archive, monkeypatch):
+    monkeypatch.setenv("UPLOAD_CORE_DEPLOYMENT_NAME", "from-environment")
+    archive.client().run()
+    monkeypatch.delenv("UPLOAD_CORE_DEPLOYMENT_NAME")
+    ports = wire_journal(archive.root / "journal", {})
+    assert ports.archive_name == f"aws:from-environment:{DATASET}-{DELIVERY}-staging"
+    assert ports.settings["deployment_file"] == str(archive.toml)
+
+
+def test_a_deployment_file_of_another_archive_is_refused_for_a_journal(archive):
+    archive.client().run()
+    other = archive.root / "other.toml"
+    other.write_text('[deployment]\nname = "other"\nregion = "us-east-1"\n')
+    with pytest.raises(ConfigurationError, match=r"aws:mast-test:.*aws:other:"):
+        wire_journal(archive.root / "journal", {"to": str(other)})
+
+
+def test_a_deployment_file_that_has_moved_is_named_anew(archive):
+    archive.client().run()
+    moved = archive.root / "moved.toml"
+    archive.toml.rename(moved)
+    assert wire_journal(archive.root / "journal", {"to": str(moved)}).archive_name.startswith("aws:mast-test:")
+
+
+# ── answers that are lost, and other trouble on the way ──────────────────────────────────────────
+
+REQUESTS = {
+    "parameter": ("GetParameter", "*"),
+    "session": ("CreateSession", "*"),
+    "reading the lock": ("GetObject", "lock/client"),
+    "taking the lock": ("PutObject", "lock/client"),
+    "releasing the lock": ("DeleteObject", "lock/client"),
+    "size of our log": ("HeadObject", "log/client_staging"),
+    "the validator's log": ("GetObject", "log/validator_staging"),
+    "the validator's lock": ("HeadObject", "lock/validator"),
+    "listing": ("ListObjectsV2", "*"),
+    "index": ("PutObject", "*-index.csv"),
+    "pipeline": ("Invoke", "*"),
+    "file": ("PutObject", "dir/*"),
+    "append": ("PutObject", "log/client_staging"),
+}
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_an_answer_that_is_lost_changes_nothing(archive, aws, request_, nth):
+    operation, key = request_
+    fault = aws.order(Fault("lost", operation=operation, key=key, nth=nth))
+    summary = archive.client().run()
+    assert summary.outcome == "complete", summary
+    archive.judge(sent_twice=1)
+    assert fault.fired or nth == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("refused", "SlowDown"), ("refused", "InternalError"), ("reset", ""), ("truncated", ""), ("duplicate_last", "")],
+)
+@pytest.mark.parametrize(
+    "name", ["taking the lock", "append", "file", "the validator's log", "pipeline", "index", "releasing the lock"]
+)
+def test_trouble_on_the_way_changes_nothing(archive, aws, name, kind, code):
+    operation, key = REQUESTS[name]
+    fault = aws.order(Fault(kind, operation=operation, key=key, code=code or "InternalError", times=2))
+    summary = archive.client().run()
+    assert summary.outcome == "complete", summary
+    archive.judge(sent_twice=2)
+    assert fault.fired == 2 or name not in ("append", "file", "the validator's log")
+
+
+def test_a_log_of_too_many_parts_is_compacted_without_a_word_lost(archive, aws):
+    aws.settings.parts_max = 3
+    ports = archive.ports(limits=attrs.evolve(QUICK, report_interval_s=0.0))
+    assert archive.client(ports=ports, n_threads=1).run().outcome == "complete"
+    archive.judge()
+    assert [e for e in aws.log("CopyObject") if e.key == "log/client_staging"]
+
+
+# ── who owns the delivery ────────────────────────────────────────────────────────────────────────
+
+
+def start(archive, number):
+    """A client of its own; its outcome, or who holds the lock."""
+    client = archive.client(ports=archive.ports(journal=f"journal-{number}"), n_threads=1)
+    try:
+        return client.run().outcome
+    except LockHeldError as error:
+        return error.holder
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_of_clients_that_race_one_delivers_and_the_others_name_it(archive, count):
+    archive.hang()
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(start, archive, number) for number in range(count)]
+        while sum(future.done() for future in futures) < count - 1:
+            time.sleep(0.01)
+        archive.go_on()
+        ended = [future.result() for future in futures]
+    assert ended.count("complete") == 1
+    holders = {holder for holder in ended if holder != "complete"}
+    assert holders == {archive.invocations[0]["agent_id"]}
+    archive.judge()
+
+
+def test_an_unknown_delivery_file_setting_is_found_before_anything_starts(archive):
+    archive.toml.write_text('[deployment]\nnmae = "x"\n')
+    with pytest.raises(ConfigurationError, match="did you mean name"):
+        archive.ports()
+
+
+def test_the_core_may_be_asked_without_ports(archive):
+    client = UploadClient(
+        dataset=DATASET,
+        delivery_id=DELIVERY,
+        file_index=__import__("pandas").DataFrame(archive.index()),
+        transfer_type="staging",
+        source=archive.source,
+        to="mast.toml",
+        journal=archive.root / "by name",
+    )
+    assert client.run().outcome == "complete"
+    archive.judge()
+
+
+def test_no_secret_of_the_environment_reaches_the_settings(archive, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "CANARY")
+    settings = deployments.recorded_settings(deployments.load(str(archive.toml)))
+    assert "CANARY" not in json.dumps(settings)
+
+
+def test_a_request_names_what_wiring_has_to_know():
+    with pytest.raises(ConfigurationError, match=r"mast\.toml"):
+        wire(WiringRequest("d", "1", "staging", "."))
