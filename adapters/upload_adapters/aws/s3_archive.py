@@ -6,9 +6,11 @@ did not become an object leaves nothing behind.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
 
 import attrs
 
@@ -45,6 +47,9 @@ class S3Archive:
         self._place = place
         self._single_max = single_max
         self._part_size = part_size
+        self._mutex = threading.Lock()
+        self._doubtful: set[str] | None = None
+        """Names under which an upload may be open that nobody goes on with; None until the bucket was asked."""
 
     def stat(self, relpath: str) -> StoredObject | None:
         bucket = self._place()
@@ -100,11 +105,7 @@ class S3Archive:
 
     def _put_in_parts(self, relpath: str, body: SourceFile, checksum: str | None, commit: Commit) -> StoredObject:
         bucket = self._place()
-        with translated(f"beginning to store {relpath!r}"):
-            begun = bucket.calls.create_multipart_upload(
-                Bucket=bucket.name, Key=relpath, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT"
-            )
-        upload = _Upload(relpath, {"Bucket": bucket.name, "Key": relpath, "UploadId": begun["UploadId"]})
+        upload = self._begin(bucket, relpath)
         try:
             actual = self._send_parts(bucket, upload, body)
             _must_end(body, relpath)
@@ -113,6 +114,66 @@ class S3Archive:
         except BaseException:
             self._abort(bucket, upload)
             raise
+
+    def _begin(self, bucket: Bucket, relpath: str) -> _Upload:
+        """A new upload; others that nobody goes on with are ended."""
+        named = {"Bucket": bucket.name, "Key": relpath}
+        attempts = 0
+
+        def ask() -> str:
+            nonlocal attempts
+            attempts += 1
+            with translated(f"beginning to store {relpath!r}"):
+                begun = bucket.once.create_multipart_upload(
+                    **named, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT"
+                )
+            return str(begun["UploadId"])
+
+        doubtful = self._in_doubt(bucket)  # adding to a set, and taking away, is safe in any thread
+        try:
+            upload = _Upload(relpath, {**named, "UploadId": patiently(ask)})
+        except BaseException:
+            doubtful.add(relpath)
+            raise
+        if relpath in doubtful or attempts > 1:
+            self._abort_others(bucket, upload)
+            doubtful.discard(relpath)
+        return upload
+
+    def _in_doubt(self, bucket: Bucket) -> set[str]:
+        """Names with uploads that an earlier process left, asked for once, and those whose fate we do not know."""
+        with self._mutex:
+            if self._doubtful is None:
+                self._doubtful = {upload["Key"] for upload in self._open_uploads(bucket)}
+            return self._doubtful
+
+    def _open_uploads(self, bucket: Bucket, prefix: str = "") -> Iterator[dict[str, str]]:
+        """Key and id of every open upload under a prefix; none where we may not ask: then nothing can be ended."""
+        page: dict[str, str] = {}
+        while True:
+            try:
+                with translated(f"looking for uploads left in {bucket.name}"):
+                    answer = bucket.calls.list_multipart_uploads(
+                        Bucket=bucket.name, Prefix=prefix, EncodingType="url", **page
+                    )
+            except AwsError as error:
+                if status_of(error) in (403, 501):
+                    return
+                raise
+            for found in answer.get("Uploads", ()):
+                yield {"Key": unquote_plus(found["Key"]), "UploadId": found["UploadId"]}
+            if not answer.get("IsTruncated"):
+                return
+            page = {
+                "KeyMarker": unquote_plus(answer["NextKeyMarker"]),
+                "UploadIdMarker": answer["NextUploadIdMarker"],
+            }
+
+    def _abort_others(self, bucket: Bucket, ours: _Upload) -> None:
+        """End what a killed process or a lost answer left open under the name of our upload."""
+        for found in self._open_uploads(bucket, ours.relpath):
+            if found["Key"] == ours.relpath and found["UploadId"] != ours.known["UploadId"]:
+                self._abort(bucket, _Upload(ours.relpath, {"Bucket": bucket.name, **found}))
 
     def _send_parts(self, bucket: Bucket, upload: _Upload, body: SourceFile) -> str:
         """Send all parts; returns the CRC32 of the whole."""
@@ -169,8 +230,10 @@ class S3Archive:
                 with translated(f"abandoning {upload.relpath!r}"):
                     bucket.calls.abort_multipart_upload(**upload.known)
                     bucket.calls.list_parts(**upload.known)
-            except AwsError:
-                return  # it is gone, or AWS does not answer
+            except AwsError as error:
+                if error.code != "NoSuchUpload":
+                    self._in_doubt(bucket).add(upload.relpath)  # AWS does not answer, and it may be there still
+                return
 
     def _acknowledged(self, relpath: str, size: int, checksum: str, answer: Any) -> StoredObject:
         """The object as S3 confirmed it; raises `ArchiveError` if S3 does not say that it has our checksum."""

@@ -110,8 +110,8 @@ def test_whichever_request_fails_once_the_object_is_stored_whole(archive, aws, b
     assert (stored.size, stored.checksum) == (len(data), crc(data))
     assert aws.object(bucket.name, "dir/a").data == data
     assert stored.etag == aws.object(bucket.name, "dir/a").etag
-    # Of an upload whose beginning we never heard of we do not know the id; finding those is another's job.
-    unheard = operation == "CreateMultipartUpload" and kind in {"lost", "duplicate", "duplicate_last"}
+    # A beginning that the network doubled looks like one to us; the next process that sends this file ends the other.
+    unheard = operation == "CreateMultipartUpload" and kind in {"duplicate", "duplicate_last"}
     assert len(aws.open_uploads()) == unheard
 
 
@@ -164,6 +164,48 @@ def test_an_upload_that_somebody_aborted_under_us_is_no_success(archive, aws, bu
     with pytest.raises(ArchiveUnavailableError, match="sent anew"):
         archive.put("big", Body(DATA), checksum=None)
     assert aws.object(bucket.name, "big").data == b"an older one"
+
+
+def leave_uploads(bucket, *keys):
+    """What a killed process leaves: uploads with a part and nobody to go on with them."""
+    for key in keys:
+        begun = bucket.calls.create_multipart_upload(Bucket=bucket.name, Key=key, ChecksumAlgorithm="CRC32")
+        bucket.calls.upload_part(
+            Bucket=bucket.name, Key=key, UploadId=begun["UploadId"], PartNumber=1, Body=DATA, ChecksumAlgorithm="CRC32"
+        )
+
+
+def test_what_a_killed_process_left_of_a_file_is_ended_when_it_is_sent_and_nothing_else(archive, aws, bucket):
+    odd = "dir/a b+c%20\u00fc&.bin"
+    leave_uploads(bucket, odd, odd, f"{odd}.other", "large")
+    archive.put(odd, Body(DATA), checksum=crc(DATA))
+    assert aws.object(bucket.name, odd).data == DATA
+    assert sorted(key for _, key in aws.open_uploads()) == [f"{odd}.other", "large"]
+    archive.put("large", Body(DATA), checksum=crc(DATA))
+    assert [key for _, key in aws.open_uploads()] == [f"{odd}.other"]
+
+
+def test_the_bucket_is_asked_once_for_what_was_left_however_many_files_are_sent(archive, aws):
+    for number in range(3):
+        archive.put(f"{number}", Body(DATA), checksum=None)
+    assert len(aws.log("ListMultipartUploads")) == 1
+
+
+def test_an_upload_that_could_not_be_ended_is_ended_at_the_next_attempt(archive, aws):
+    aws.order(Fault("refused", operation="CompleteMultipartUpload", code="ServiceUnavailable", times=4))
+    aborts = aws.order(Fault("refused", operation="AbortMultipartUpload", code="ServiceUnavailable", times=0))
+    with pytest.raises(ArchiveUnavailableError):
+        archive.put("a", Body(DATA), checksum=None)
+    assert len(aws.open_uploads()) == 1
+    aborts.times = aborts.fired
+    archive.put("a", Body(DATA), checksum=None)
+    assert aws.open_uploads() == []
+
+
+def test_who_may_not_look_for_uploads_delivers_all_the_same(archive, aws, bucket):
+    aws.order(Fault("refused", operation="ListMultipartUploads", code="AccessDenied", times=0))
+    archive.put("a", Body(DATA), checksum=None)
+    assert aws.object(bucket.name, "a").data == DATA
 
 
 def test_a_store_that_confirms_no_checksum_is_refused(bucket, aws):
