@@ -7,6 +7,7 @@ clock, a thread, a file or a socket. Files are rows of a table; what the lifecyc
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -73,8 +74,11 @@ class Delivery:
     deferred: dict[int, tuple[str, str]] = attrs.field(factory=dict, repr=False)
     limits: Limits = attrs.field(factory=Limits)
     """How the host paces this client; not part of the state."""
-    retry_due_ms: dict[int, int] = attrs.field(factory=dict, repr=False)
-    """Failed files in the order they failed and when each may go again; derived from events, not part of the state."""
+    retry_due_ms: OrderedDict[int, int] = attrs.field(factory=OrderedDict, repr=False)
+    """Failed files in the order they failed and when each may go again; derived from events, not part of the state.
+
+    Its first entry is taken again and again: a plain dict would walk over all that were taken before.
+    """
     _hints: list[int] = attrs.field(factory=lambda: [0] * len(FILE_STATES), repr=False)
 
     @classmethod
@@ -274,7 +278,7 @@ class Delivery:
         self.counts[:] = [self.states.count(code) for code in range(len(FILE_STATES))]
         if sum(self.counts) != len(self.states):
             raise IllegalEventError("an event came in a state whose lifecycle has no row for it")
-        self.retry_due_ms = dict.fromkeys(self.files_in(FAILED), 0)
+        self.retry_due_ms = OrderedDict.fromkeys(self.files_in(FAILED), 0)
 
     # --- canonical form --------------------------------------------------------------------------
 
