@@ -444,7 +444,9 @@ class UploadClient:
         """Record that the client cannot go on and why, give everything back, and be done."""
         self.cmessage(f"the client crashed: {self.excformat(exception)}", "error")
         engine = self._engine
-        if engine is not None and engine.opened and not isinstance(exception, JournalError):
+        if isinstance(exception, JournalError):
+            self._unrecorded_end = ("interrupted", "journal")
+        elif engine is not None and engine.opened:
             with suppress(JournalError):
                 engine.record([ev.ClientCrashed(type(exception).__name__, str(exception))])
         self._close("crashed", "error", f"{type(exception).__name__}: {exception}")
@@ -461,7 +463,6 @@ class UploadClient:
             try:
                 engine.close(outcome, reason, message)
             except JournalError:
-                engine.abandon()
                 self._unrecorded_end = ("interrupted", "journal")
         self._finish()
 

@@ -52,7 +52,7 @@ STOP_WAIT_S: Final = 2.0
 class Engine:
     """One session of one delivery."""
 
-    def __init__(self, delivery: Delivery, ports: Ports, agent_id: str, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, delivery: Delivery, ports: Ports, agent_id: str, observers: list[Observer]) -> None:
         created = delivery.created
         self.delivery = delivery
         self.ports = ports
@@ -100,13 +100,23 @@ class Engine:
         for event in events:
             delivery.apply(event, time_ms)
         if self.observers:
-            time = iso(time_ms)
-            for seq, event in enumerate(events, first):
-                for observer in self.observers:
-                    observer(Record(seq, time, event))
+            self._tell([Record(seq, iso(time_ms), event) for seq, event in enumerate(events, first)])
         if delivery.facts.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
             self._snapshot_seq = delivery.facts.seq
             self.ports.journal.snapshot(delivery)
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        """Call the observers; one that raises is called no more, and its error is raised once all others were told."""
+        failures: list[Exception] = []
+        for record in records:
+            for observer in tuple(self.observers):
+                try:
+                    observer(record)
+                except Exception as error:  # noqa: BLE001 - raised below
+                    failures.append(error)
+                    self.observers.remove(observer)
+        if failures:
+            raise failures[0]
 
     def _perform(self, effects: Sequence[fx.Effect]) -> None:
         orders = [effect for effect in effects if isinstance(effect, fx.TransferFile | fx.InspectFile)]
@@ -337,6 +347,13 @@ class Engine:
             self.abandon()
             return
         self.closed = True
+        try:
+            self._end(outcome, reason, message)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _end(self, outcome: str, reason: str, message: str) -> None:
         self._cut_transfers()
         try:
             if self.delivery.facts.lock_etag:

@@ -143,6 +143,8 @@ class DirectoryJournal:
                 "wait for it or stop it, then run again"
             ) from None
         self._lock = lock
+        # whatever went wrong before, what counts from here on is what is read from the disk
+        self._failure, self._waiting, self._synced = None, [], self._issued
 
     def _who(self) -> str:
         """Who holds the journal, as far as it tells."""
