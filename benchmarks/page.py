@@ -47,6 +47,12 @@ def _lines(kept: Mapping[str, Any], modules: Mapping[str, ModuleType]) -> Iterat
                 yield f"| {' | '.join(cells)} |"
         yield ""
         for where in sorted({f"{run['machine']}, {run['day']}" for run in runs}):
-            yield f"Measured on {where}; medians of {', '.join(sorted({str(run['rounds']) for run in runs}))} rounds."
+            yield f"Measured on {where}."
+        loads = ", ".join(
+            f"{key} {kept[name][key]['load']}" for key in module.FIGURES if "load" in kept[name].get(key, {})
+        )
+        if loads:
+            yield f"How many processes wanted a core when each figure was taken (load average): {loads}."
+        yield f"Medians of {', '.join(sorted({str(run['rounds']) for run in runs}))} rounds, of at most 3 where one takes minutes."
         yield ""
         yield f'`make bench ARGS="{name}"`'

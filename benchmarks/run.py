@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -75,18 +76,16 @@ def _wrapped(text: str) -> list[str]:
     return [*lines, line]
 
 
-def record(measured: dict[str, dict[str, list[Figure]]], scale: Scale) -> None:
+def record(name: str, key: str, figures: Sequence[Figure], scale: Scale) -> None:
     """Let what was measured replace its older lines, and make the page anew."""
     kept: dict[str, Any] = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
-    where, day = machine(), datetime.now(UTC).date().isoformat()
-    for name, by_key in measured.items():
-        for key, figures in by_key.items():
-            kept.setdefault(name, {})[key] = {
-                "day": day,
-                "machine": where,
-                "rounds": scale.rounds,
-                "figures": [figure.as_json() for figure in figures],
-            }
+    kept.setdefault(name, {})[key] = {
+        "day": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+        "load": round(os.getloadavg()[0], 1),
+        "rounds": scale.rounds,
+        "figures": [figure.as_json() for figure in figures],
+    }
     MEASURED.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
     PAGE.write_text(render(kept, modules()))
 
@@ -109,16 +108,17 @@ def main() -> int:
     if options.write and options.quick:
         parser.error("--quick figures are not for the page")
     scale = Scale(options.quick, options.rounds or (3 if options.quick else 5))
-    measured: dict[str, dict[str, list[Figure]]] = {}
+    every: list[Figure] = []
     failed = []
     for name, key, measure in chosen(options.names, known):
         print(f"measuring {key} ...", file=sys.stderr, flush=True)
         try:
-            measured.setdefault(name, {})[key] = list(measure(scale))
+            every += (figures := list(measure(scale)))
+            if options.write:  # at once: a run that is cut short keeps what it has
+                record(name, key, figures, scale)
         except Exception:  # noqa: BLE001 - one benchmark that cannot run must not cost the others their figures
             traceback.print_exc()
             failed.append(key)
-    every = [figure for by_key in measured.values() for figures in by_key.values() for figure in figures]
     if options.json:
         print("\n".join(json.dumps(figure.as_json()) for figure in every))
     else:
@@ -129,8 +129,6 @@ def main() -> int:
     print(f"{len(judged) - len(missed)} of {len(judged)} goals reached", file=sys.stderr)
     if failed:
         print(f"could not be measured: {', '.join(failed)}", file=sys.stderr)
-    if options.write:
-        record(measured, scale)
     return int(bool(failed) or (options.strict and bool(missed)))
 
 
