@@ -25,7 +25,9 @@ class Fault(Enum):
     CHECKSUM = "checksum"
     """The bytes do not have the indexed CRC32: read once more, then given up."""
     WORLD = "world"
-    """The archive, the network, the credentials: no retry is spent."""
+    """The archive or the network: no retry is spent, and it is tried again for a while."""
+    IDENTITY = "identity"
+    """The credentials, beyond what renewing mends: no retry is spent, and the session ends for a person to act."""
     STOPPED = "stopped"
     """We cut the attempt ourselves: no retry is spent."""
 
@@ -93,6 +95,8 @@ class FileInspected(Value, frozen=True):
     checksum: str = ""
     etag: str = ""
     message: str = ""
+    fault: Fault | None = None
+    """Whose fault it is that the archive did not answer."""
 
 
 FileOutcome = FileStored | FileNotStored | FileInspected

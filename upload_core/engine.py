@@ -18,6 +18,7 @@ from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
 from upload_core.errors import (
     ArchiveUnavailableError,
+    IdentityError,
     JournalError,
     LockLostError,
     PipelineError,
@@ -282,12 +283,18 @@ class Engine:
         return True
 
     def collect(self, timeout_s: float) -> None:
-        """Take in what workers hand back; waits up to `timeout_s` for the first outcome."""
+        """Take in what workers hand back; waits up to `timeout_s` for the first outcome.
+
+        Raises `IdentityError` if a worker was refused for its credentials: no other would fare better.
+        """
         outcomes = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
         if outcomes:
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed += [o.file for o in outcomes if isinstance(o, fx.FileNotStored)]
             self.take(cmd.OutcomesFound(outcomes))
+            for outcome in outcomes:
+                if not isinstance(outcome, fx.FileStored) and outcome.fault is fx.Fault.IDENTITY:
+                    raise IdentityError(outcome.message)
 
     def _poll(self) -> None:
         now = self.now_ms()

@@ -25,6 +25,7 @@ FAULT_RULES: Final[dict[Fault, FaultRule]] = {
     Fault.FILE_FOR_GOOD: FaultRule(ev.TransferAbandoned, None, outage=False),
     Fault.CHECKSUM: FaultRule(ev.TransferFailed, 1, outage=False),
     Fault.WORLD: FaultRule(ev.TransferInterrupted, None, outage=True),
+    Fault.IDENTITY: FaultRule(ev.TransferInterrupted, None, outage=False),
     Fault.STOPPED: FaultRule(ev.TransferInterrupted, None, outage=False),
 }
 

@@ -78,7 +78,7 @@ def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decisi
                     unreachable = outcome.message
             case fx.FileInspected():
                 events.extend(_inspected(d, outcome))
-                if outcome.holds is fx.ArchiveHolds.UNKNOWN:
+                if outcome.holds is fx.ArchiveHolds.UNKNOWN and outcome.fault is not fx.Fault.IDENTITY:
                     unreachable = outcome.message
     if d.facts.outage_ms:
         # an archive that answers questions may still refuse bytes (a full disk): only a stored file ends the outage

@@ -33,7 +33,7 @@ MESSAGE_MAX: Final = 1_000
 
 FAULTS: Final[dict[type[BaseException], Fault]] = {
     errors.LockLostError: Fault.STOPPED,
-    errors.IdentityError: Fault.WORLD,
+    errors.IdentityError: Fault.IDENTITY,
     errors.ArchiveUnavailableError: Fault.WORLD,
     # A bucket or certificate that is wrong is wrong for every file.
     errors.ConfigurationError: Fault.WORLD,
@@ -80,8 +80,9 @@ def failed(order: FileOrder, error: BaseException) -> FileOutcome:
     message = explain(error)
     if isinstance(order, TransferFile):
         return FileNotStored(order.file, fault, message)
-    passing = fault in (Fault.WORLD, Fault.STOPPED)
-    return FileInspected(order.file, ArchiveHolds.UNKNOWN if passing else ArchiveHolds.DIFFERENT, message=message)
+    if fault in (Fault.WORLD, Fault.IDENTITY, Fault.STOPPED):
+        return FileInspected(order.file, ArchiveHolds.UNKNOWN, message=message, fault=fault)
+    return FileInspected(order.file, ArchiveHolds.DIFFERENT, message=message)
 
 
 def stopped(order: FileOrder, message: str = "stopped before it began") -> FileOutcome:

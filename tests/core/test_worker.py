@@ -152,7 +152,7 @@ EXPECTED = {
     errors.ChecksumMismatchError: Fault.CHECKSUM,
     errors.ArchiveUnavailableError: Fault.WORLD,
     errors.ConfigurationError: Fault.WORLD,
-    errors.IdentityError: Fault.WORLD,
+    errors.IdentityError: Fault.IDENTITY,
     errors.ArchiveError: Fault.FILE_FOR_GOOD,
     errors.PreconditionFailedError: Fault.FILE_FOR_GOOD,
     errors.OffsetConflictError: Fault.FILE_FOR_GOOD,

@@ -92,11 +92,11 @@ CONFLICT = Meaning(
 DAMAGED = Meaning(AwsUnavailableError, True, Fault.WORLD, "bytes changed on their way; it is tried again")
 SKEWED = Meaning(AwsUnavailableError, True, Fault.WORLD, "this machine's clock is wrong by minutes; set it")
 GONE = Meaning(AwsUnavailableError, True, Fault.WORLD, "the multipart upload is gone; the file is sent anew")
-EXPIRED = Meaning(AwsIdentityError, True, Fault.WORLD, "the credentials have expired; sign in again, then resume")
+EXPIRED = Meaning(AwsIdentityError, True, Fault.IDENTITY, "the credentials have expired; sign in again, then resume")
 DENIED = Meaning(
-    AwsIdentityError, False, Fault.WORLD, "check the sign-in, its role, and the name of dataset and delivery"
+    AwsIdentityError, False, Fault.IDENTITY, "check the sign-in, its role, and the name of dataset and delivery"
 )
-NO_CREDENTIALS = Meaning(AwsIdentityError, False, Fault.WORLD, "sign in, or configure AWS credentials")
+NO_CREDENTIALS = Meaning(AwsIdentityError, False, Fault.IDENTITY, "sign in, or configure AWS credentials")
 MISPLACED = Meaning(
     AwsConfigurationError, False, Fault.WORLD, "check region, dataset, delivery id and the deployment's settings"
 )
@@ -307,6 +307,12 @@ def translated(doing: str) -> Iterator[None]:
         raise
     except (boto.BotoCoreError, ClientError, ResponseParserError, HTTPError) as error:
         raise translate(error, doing) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Credentials were refreshed"):
+            raise
+        # botocore's only word for new credentials that are expired by this machine's clock
+        details = {"Code": "ExpiredToken", "Message": f"{error} Check this machine's clock."}
+        raise translate(ClientError({"Error": details}, ""), doing) from error
 
 
 def was_damaged(error: Exception) -> bool:

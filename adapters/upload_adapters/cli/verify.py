@@ -22,8 +22,9 @@ from upload_core.lifecycle import DONE, REPORTED, VALID
 @click.command()
 @click.argument("journal", type=click.Path())
 @click.option("--archive", "with_archive", is_flag=True, help="Compare every stored file with what the archive holds.")
+@click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(journal: str, with_archive: bool, as_json: bool) -> int:
+def command(journal: str, with_archive: bool, no_browser: bool, as_json: bool) -> int:
     """Check a journal, or the archive against it.
 
     Every record of every segment is read and its checksums verified; snapshots must agree with it. With --archive the
@@ -37,7 +38,7 @@ def command(journal: str, with_archive: bool, as_json: bool) -> int:
     compared = 0
     if with_archive:
         stored = _stored(reader)
-        archive = wire_journal(journal, {}).archive
+        archive = wire_journal(journal, {"browser": not no_browser}).archive
         for file in sorted(delivery.files_in(VALID, DONE, REPORTED)):
             compared += 1
             relpath = delivery.table.path(file)

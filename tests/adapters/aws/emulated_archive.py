@@ -201,10 +201,10 @@ class EmulatedArchive:
             **options,
         )
 
-    def resumed(self, journal: str = "journal") -> UploadClient:
+    def resumed(self, journal: str = "journal", **overrides) -> UploadClient:
         from upload_adapters.wiring import wire_journal
 
-        ports = wire_journal(self.root / journal, {})
+        ports = wire_journal(self.root / journal, overrides)
         ports.limits = QUICK
         return UploadClient.resume(ports=ports)
 
@@ -226,7 +226,7 @@ class EmulatedArchive:
 
     def puts(self) -> list[str]:
         """Every file that S3 stored, as often as it did."""
-        log = self.aws.log()
+        log = [entry for entry in self.aws.log() if entry.status in (0, 200)]
         made = [e.key for e in log if e.operation == "PutObject" and e.bucket == self.transfer_bucket]
         return made + [e.key for e in log if e.operation == "CompleteMultipartUpload"]
 

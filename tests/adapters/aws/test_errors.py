@@ -13,7 +13,17 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from upload_adapters.aws import errors as aws_errors
-from upload_adapters.aws.errors import CODES, EXCEPTIONS, STATUSES, AwsError, Meaning, may_retry, meaning_of, translate
+from upload_adapters.aws.errors import (
+    CODES,
+    EXCEPTIONS,
+    STATUSES,
+    AwsError,
+    Meaning,
+    may_retry,
+    meaning_of,
+    translate,
+    translated,
+)
 from upload_core.effects import Fault
 from upload_core.errors import (
     ArchiveError,
@@ -118,7 +128,7 @@ def test_the_core_blames_whom_the_table_blames(name):
 
 
 def test_only_what_is_refused_for_good_is_a_files_fault():
-    blamed = {name for name, meaning in MEANINGS.items() if meaning.fault is not Fault.WORLD}
+    blamed = {name for name, meaning in MEANINGS.items() if meaning.fault not in (Fault.WORLD, Fault.IDENTITY)}
     assert blamed == {"REFUSED", "PRECONDITION", "OFFSET"}
     assert not any(MEANINGS[name].retry for name in blamed)
 
@@ -189,3 +199,11 @@ def test_text_from_aws_is_made_printable_and_short():
 def test_what_is_ours_already_stays_as_it_is():
     raised = translate(refusal("SlowDown", 503), "x")
     assert translate(raised, "y") is raised
+
+
+def test_new_credentials_that_are_expired_already_are_the_identitys_matter():
+    with pytest.raises(IdentityError, match="clock") as caught, translated("storing 'a'"):
+        raise RuntimeError("Credentials were refreshed, but the refreshed credentials are still expired.")
+    assert may_retry(caught.value)
+    with pytest.raises(RuntimeError, match="other"), translated("storing 'a'"):
+        raise RuntimeError("other")
