@@ -67,12 +67,13 @@ def _verdict(file: int, state: str, entry: Entry, meaning: Meaning) -> ev.FileEv
 
 def _session_entry(entry: Entry) -> ev.Event:
     """The event of an entry that concerns no file."""
+    if entry.category == "init" and entry.status != ev.OK:
+        # its ref names what it stumbled over: itself, the lock, the label or the index
+        return ev.ValidatorStartFailed(entry.message or f"{entry.ref}: {entry.status}")
     if entry.ref == "self":
         match entry.category:
-            case "init" if entry.status == ev.OK:
-                return ev.ValidatorStarted(entry.message)
             case "init":
-                return ev.ValidatorStartFailed(entry.message or entry.status)
+                return ev.ValidatorStarted(entry.message)
             case "keepalive":
                 return ev.ValidatorKeptAlive(entry.message)
             case "shutdown":

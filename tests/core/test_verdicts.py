@@ -120,6 +120,18 @@ def test_every_category_of_the_protocol_has_its_event(category, status, kind):
     assert type(events[0]) is kind
 
 
+@pytest.mark.parametrize("ref", ["self", "lock", "d-1-label.yaml", "d-1-staging-index.csv"])
+def test_a_start_that_failed_is_one_whatever_it_stumbled_over_and_its_first_words_are_the_reason(ref):
+    delivery = delivery_in("ready", "starting")
+    events = heard(
+        delivery,
+        entry("init", ref, "failure", "summary: could not acquire lock"),
+        entry("shutdown", "self", "error", "shutting down due to initialization failure"),
+    )
+    assert type(events[0]) is ev.ValidatorStartFailed
+    assert (delivery.client_state, delivery.facts.validator_message) == ("stopped", "summary: could not acquire lock")
+
+
 def test_nothing_new_is_no_event():
     assert heard(delivery_in("ready"), offset=0) == []
 
