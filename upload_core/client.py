@@ -193,7 +193,7 @@ class UploadClient:
     @property
     def next_file(self) -> ClientFile | None:
         """The file that would be sent next, or None if no file waits."""
-        file = self._delivery.next_file()
+        file = self._delivery.next_file(self._ports.clock.now_ms())
         return None if file is None else self._client_file(file)
 
     @property
@@ -274,7 +274,11 @@ class UploadClient:
         if self._engine is not None or self._quit:
             raise NotReadyError("this client was connected before; make a new one")
         self._began_ms = self._ports.clock.now_ms()
-        self._open_journal()
+        try:
+            self._open_journal()
+        except BaseException:
+            self._quit = True  # what failed to open is not ours to close
+            raise
         if self._delivery.all_valid and self._delivery.facts.outcome == "complete":
             # a finished delivery is not begun again: no sign-in, no lock, not even a record
             self._finish()
@@ -323,7 +327,8 @@ class UploadClient:
             if self._engine is None:
                 self.connect()
             self.write_index()
-            self.initiate_transfer()
+            if not self.done:
+                self.initiate_transfer()
             turn_s = min(STEP_S, self._ports.limits.poll_interval_s)
             while not self.done:
                 self._step(turn_s, queue=True)
@@ -338,9 +343,9 @@ class UploadClient:
 
     def stop(self, reason: str = "the host asked for it") -> None:
         """Ask for an end in order; may be called from any thread. The thread that drives the client ends it."""
-        self._stop_reason = reason
+        self._stop_reason = reason or "stopped"
         if self._engine is not None:
-            self._engine.request_stop(reason)
+            self._engine.request_stop(self._stop_reason)
 
     def acquire_lock(self, *, refresh: bool = False) -> bool:
         """True once the delivery's lock is ours; with `refresh` the lock object is written even if it was already.
@@ -369,14 +374,18 @@ class UploadClient:
     def write_index(self) -> None:
         """Put label and index for the validation run to come; nothing is written when a run at work is gone on with."""
         engine = self._require_engine()
-        if self.state == "connected":
+        if self._wants_run:
             self._guarded(lambda: engine.write_index(self._ports.label))
 
     def initiate_transfer(self) -> None:
         """Have the archive start a validation run, unless one is at work already."""
         engine = self._require_engine()
-        if self.state == "connected":
+        if self._wants_run:
             self._guarded(lambda: engine.start_pipeline(self.lambda_client_config))
+
+    @property
+    def _wants_run(self) -> bool:
+        return self.state == "connected" and not self.validation_complete
 
     def transfer_next_file(self) -> None | ClientFile:  # noqa: RUF036 - the order in which the published API writes it
         """Put the next file in line and return it; None, with a warning, if no file waits.
@@ -388,7 +397,7 @@ class UploadClient:
             message = f"no file can be transferred while the client is {self.state}"
             self.cmessage(message, "error")
             raise NotReadyError(message)
-        file = self._delivery.next_file()
+        file = self._delivery.next_file(engine.now_ms())
         if file is None:
             self.cmessage("no file is left to transfer", "warning")
             return None
@@ -447,7 +456,7 @@ class UploadClient:
         if isinstance(exception, JournalError):
             self._unrecorded_end = ("interrupted", "journal")
         elif engine is not None and engine.opened:
-            with suppress(JournalError):
+            with suppress(Exception):  # one failure is enough to report; the other must not keep us from giving back
                 engine.record([ev.ClientCrashed(type(exception).__name__, str(exception))])
         self._close("crashed", "error", f"{type(exception).__name__}: {exception}")
 

@@ -151,11 +151,14 @@ class Delivery:
             return Run.ENDING
         return Run.STARTED if self.facts.run_started else Run.REQUESTED
 
-    def next_file(self) -> int | None:
-        """The file that goes next: one that failed and has retries left, else the next ready one."""
-        for file in self.retry_due_ms:
-            return file
-        return next(iter(self.take(READY, 1)), None)
+    def next_file(self, now_ms: int) -> int | None:
+        """The file that goes next: one whose rest after a failure is over, else a ready one, else one that still rests."""
+        resting = next(iter(self.retry_due_ms), None)
+        if not self.counts[READY] or (resting is not None and self.retry_due_ms[resting] <= now_ms):
+            return resting
+        file = self.states.find(READY, self._hints[READY])
+        self._hints[READY] = file if file >= 0 else self.states.find(READY)
+        return self._hints[READY]
 
     def take(self, code: int, count: int) -> list[int]:
         """Up to `count` files in that state, going round the index so that repeated calls stay cheap."""

@@ -211,6 +211,7 @@ class Engine:
     def write_index(self, label: bytes | None) -> None:
         """Put the label (if there is one) and this session's index, which names what the validator shall expect."""
         delivery, table, control = self.delivery, self.delivery.table, self.ports.control
+        self.guard()
         if label is not None:
             written = label
             self._insist(lambda: control.put(self.keys.label, written))
@@ -222,11 +223,13 @@ class Engine:
             for file in range(len(delivery))
         )
         index = b"".join(wire.encode_index(rows, checksums=table.has_checksums))
+        self.guard()
         self._insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
     def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
         """Ask for a validation run; what it is told of are the rows that our log gets from here on."""
+        self.guard()
         self.take(cmd.RequestRun())
         facts = self.delivery.facts
         try:
@@ -251,7 +254,7 @@ class Engine:
         if self.closed:
             return
         try:
-            self._guard()
+            self.guard()
             self._poll()
             self._tick(queue=queue)
         except ArchiveUnavailableError as error:
@@ -265,7 +268,7 @@ class Engine:
         failed, self._failed = self._failed, []
         self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, self._probe_due(), failed))
 
-    def _guard(self) -> None:
+    def guard(self) -> None:
         """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""
         facts = self.delivery.facts
         if facts.lock_etag and self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
@@ -364,7 +367,7 @@ class Engine:
         self._cut_transfers()
         try:
             if self.delivery.facts.lock_etag:
-                self._guard()
+                self.guard()
                 self._stop_validator(patient=not reason)
             if self._insist(self.lock.release):
                 self.record([ev.LockReleased()])

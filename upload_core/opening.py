@@ -92,6 +92,7 @@ def connect(engine: Engine, opening: cmd.OpenSession) -> None:
         engine.take(cmd.SightStored([(stored.relpath, stored.size) for stored in ports.archive.list()]))
     step = run_step(delivery.run_state, validator_at_work=ports.pipeline.is_running())
     if step is RunStep.END_ORPHAN:
+        engine.guard()
         engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
     if step in (RunStep.END_ORPHAN, RunStep.AWAIT_END):
         _await_end(engine)
@@ -115,6 +116,7 @@ def _settle_doubts(engine: Engine) -> None:
         engine.take(cmd.SettleDoubts(engine.ports.dispatcher.slots, engine.busy))
         engine.collect(SETTLE_TURN_S)
         engine.heed_stop()
+        engine.guard()
         if engine.delivery.facts.outage_ms:
             raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
 
@@ -129,5 +131,7 @@ def _await_end(engine: Engine) -> None:
                 "a validator of an earlier session is still at work and does not end; try again later"
             )
         engine.heed_stop()
+        engine.guard()
         engine.ports.clock.sleep(min(1.0, limits.poll_interval_s))
+        engine.hear()
     _catch_up(engine)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core.commands import Decision
-from upload_core.lifecycle import FILE_STATES, PENDING, READY, TRANSFERRING, UNRESOLVED
+from upload_core.lifecycle import DONE, FILE_STATES, PENDING, READY, TRANSFERRING, UNRESOLVED
 from upload_core.recovery import Verdict, file_case
 from upload_core.retry import FAULT_RULES
 
@@ -32,8 +33,12 @@ def _queue(d: Delivery, count: int, now_ms: int) -> list[ev.FileEvent]:
 
 
 def queue_next(d: Delivery, command: cmd.QueueNext, now_ms: int) -> Decision:
-    """Put up to `count` more files in line; they start when workers are free."""
-    return Decision(_queue(d, command.count, now_ms))
+    """Put up to `count` more files in line; they start when workers are free.
+
+    A file that rests after a failure goes at once if no other is left: whoever asks for it has waited long enough.
+    """
+    queued = _queue(d, command.count, now_ms)
+    return Decision(queued or [ev.TransferRetried(file) for file in islice(d.retry_due_ms, command.count)])
 
 
 def start_transfers(d: Delivery, slots: int, now_ms: int, *, queue: bool = True) -> Decision:
@@ -131,6 +136,6 @@ def _inspected(d: Delivery, outcome: fx.FileInspected) -> list[ev.Event]:
 def files_reported(d: Delivery, outcome: cmd.FilesReported, now_ms: int) -> Decision:
     """The rows are in our log: the validator may judge these files from here on."""
     note = f"{len(outcome.failed)} failed" if outcome.failed else ""
-    return Decision(
-        [*(ev.FileReported(f) for f in outcome.stored), ev.ClientLogAppended(outcome.size, len(outcome.stored), note)]
-    )
+    # where the answer was late, the validator may have read and judged some of them before we heard of it
+    told = [ev.FileReported(file) for file in outcome.stored if d.states[file] == DONE]
+    return Decision([*told, ev.ClientLogAppended(outcome.size, len(outcome.stored), note)])
