@@ -229,8 +229,8 @@ class Engine:
 
     def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
         """Ask for a validation run; what it is told of are the rows that our log gets from here on."""
-        self.guard()
         self.take(cmd.RequestRun())
+        self.guard()
         facts = self.delivery.facts
         try:
             answer = self.ports.pipeline.start(
@@ -315,6 +315,7 @@ class Engine:
         return bool(found.entries)
 
     def _report(self, effect: fx.ReportFiles | fx.KeepAlive) -> None:
+        self.guard()
         done = self.conversation.report(effect, self.now_ms())
         if isinstance(done, ev.Event):
             self.record([done])
@@ -400,6 +401,7 @@ class Engine:
             return  # every request would wait for a world that does not answer
         if self.conversation.unsent is not None:
             self._report(self.conversation.unsent)
+        self.guard()
         self.record([self.conversation.say_stop(self.now_ms()), ev.StopReported()])
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
         deadline = self.now_ms() + int(wait_s * 1000)
