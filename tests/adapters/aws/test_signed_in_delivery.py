@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 
+import attrs
 import pytest
 
 from tests.adapters.aws.cognito_stand_in import CLIENT_ID, CognitoStandIn
@@ -20,6 +21,13 @@ from upload_core import events as ev
 from upload_core.errors import IdentityError
 
 ADDRESS = re.compile(r"http\S+/oauth2/authorize\S+")
+
+
+@attrs.define
+class Person:
+    shown: list[str] = attrs.field(factory=list)
+    asked: list[str] = attrs.field(factory=list)
+    willing: bool = True
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -70,28 +78,24 @@ identity_pool_id = "us-east-1:01234567-89ab-cdef-0123-456789abcdef"
 def person(monkeypatch):
     """Somebody at the terminal, who signs in whenever asked; what was shown to them, and what they were asked."""
 
-    class Person:
-        shown: list[str] = []
-        asked: list[str] = []
-        willing = True
+    there = Person()
 
     def tell(console, text):
-        Person.shown.append(text)
+        there.shown.append(text)
 
     def ask(console, question):
-        found = ADDRESS.search(Person.shown[-1])
+        found = ADDRESS.search(there.shown[-1])
         assert found
         return sign_in_at(found[0])
 
     def agrees(console, question):
-        Person.asked.append(question)
-        return Person.willing
+        there.asked.append(question)
+        return there.willing
 
-    Person.shown, Person.asked, Person.willing = [], [], True
     monkeypatch.setattr(TerminalConsole, "tell", tell)
     monkeypatch.setattr(TerminalConsole, "ask", ask)
     monkeypatch.setattr(TerminalConsole, "agrees", agrees)
-    return Person
+    return there
 
 
 def slowly(archive, aws, seconds=0.3):
@@ -210,6 +214,8 @@ def run(archive, aws, *arguments, signing_in=True):
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdin is not None
+    assert process.stderr is not None
     guard = threading.Timer(60, process.kill)
     guard.start()
     told = ""
@@ -237,10 +243,10 @@ def test_a_headless_sign_in_and_a_label_deliver_from_the_command_line(archive, a
     assert code == 0, err
     archive.judge()
     assert '"outcome": "complete"' in out.splitlines()[-1]
-    assert ADDRESS.search(err)
+    shown = "".join(ADDRESS.findall(err))
+    assert shown
     assert archive.control.found("my_set-d1-label.yaml").data == b"dataset: my_set\ndelivery_id: d1\n"
     # State and nonce stand in the address that a person opens: shown, and nowhere else.
-    shown = ADDRESS.search(err)[0]
     secrets = [secret for secret in secrets_of(aws, cognito) if secret.decode() not in shown]
     everything = written(archive.root) + out.encode() + err.encode()
     assert [secret for secret in secrets if secret in everything] == []
@@ -269,7 +275,7 @@ def test_login_says_who_signed_in_and_logout_forgets(archive, aws, cognito):
 
 def test_nobody_who_signs_in_is_exit_code_5(archive, aws, index):
     arguments = ["deliver", "data", "index.csv", "--label", "label.yaml", "--to", "mast.toml", "--no-browser"]
-    code, out, err = subprocess_without_stdin(archive, aws, *arguments)
+    code, _, err = subprocess_without_stdin(archive, aws, *arguments)
     assert code == 5, err
     assert "given up" in err
     assert aws.log() == []

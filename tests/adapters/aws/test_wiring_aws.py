@@ -233,7 +233,7 @@ def test_a_run_that_was_told_to_stop_is_waited_for_and_never_told_twice(archive)
 
 def test_resume_needs_nothing_but_the_journal(archive):
     client = archive.client()
-    client.subscribe(lambda record: isinstance(record.event, ev.FileValidated) and client.stop("later"))
+    client.subscribe(lambda record: isinstance(record.event, ev.PipelineAccepted) and client.stop("later"))
     assert client.run().outcome == "interrupted"
     archive.toml.unlink()
     assert archive.resumed().run().outcome == "complete"
@@ -341,6 +341,29 @@ def test_of_clients_that_race_one_delivers_and_the_others_name_it(archive, count
     assert ended.count("complete") == 1
     holders = {holder for holder in ended if holder != "complete"}
     assert holders == {archive.invocations[0]["agent_id"]}
+    archive.judge()
+
+
+@pytest.mark.slow
+def test_of_fifty_starters_one_wins_and_the_others_leave_within_seconds(archive):
+    count, waited = 50, []
+    archive.hang()
+
+    def timed(number):
+        began = time.monotonic()
+        ended = start(archive, number)
+        if ended != "complete":
+            waited.append(time.monotonic() - began)
+        return ended
+
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(timed, number) for number in range(count)]
+        while len(waited) < count - 1:
+            time.sleep(0.05)
+        archive.go_on()
+        ended = [future.result() for future in futures]
+    assert ended.count("complete") == 1
+    assert set(ended) == {"complete", archive.invocations[0]["agent_id"]}
     archive.judge()
 
 
