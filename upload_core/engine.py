@@ -366,21 +366,22 @@ class Engine:
 
     def _end(self, outcome: str, reason: str, message: str) -> None:
         self._cut_transfers()
-        try:
-            if self.delivery.facts.lock_etag:
-                self.guard()
-                self._stop_validator(patient=not reason)
-            if self._insist(self.lock.release):
-                self.record([ev.LockReleased()])
-        except JournalError:
-            raise
-        except UploadClientError as error:
-            message = message or str(error)
+        for act in (lambda: self._stop_validator(patient=not reason), self._release_lock):
+            try:
+                act()
+            except JournalError:
+                raise
+            except UploadClientError as error:
+                message = message or str(error)
         if outcome == "interrupted" and self.delivery.validation_complete:
             # the last verdicts came while the validator drained its queue: nothing was left to interrupt
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
+
+    def _release_lock(self) -> None:
+        if self._insist(self.lock.release):
+            self.record([ev.LockReleased()])
 
     def _cut_transfers(self) -> None:
         if not self._dispatching:
@@ -397,8 +398,9 @@ class Engine:
         delivery, limits = self.delivery, self.delivery.limits
         if delivery.client_state not in ("starting", "running", "stopping") or not delivery.facts.run_started:
             return
-        if not patient and delivery.facts.outage_ms:
-            return  # every request would wait for a world that does not answer
+        if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
+            return  # it is not ours to stop; or every request would wait for a world that does not answer
+        self.guard()
         if self.conversation.unsent is not None:
             self._report(self.conversation.unsent)
         self.guard()
@@ -407,6 +409,6 @@ class Engine:
         deadline = self.now_ms() + int(wait_s * 1000)
         while delivery.client_state == "stopping" and self.now_ms() < deadline:
             self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
-            self.hear()
+            self._insist(self.hear)
         if delivery.client_state == "stopping":
             self.hear(final=True)

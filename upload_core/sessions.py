@@ -129,7 +129,9 @@ def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
             started = transfers.start_transfers(d, slots - len(doubts), now_ms, queue=tick.queue)
             events.extend(started.events)
             effects.extend(started.effects)
-    effects.extend(_due_rows(d, tick.failed, now_ms))
+    # during an outage of the transfer bucket alone the validator is still within reach, and its patience runs out
+    if not d.facts.outage_ms or tick.probe:
+        effects.extend(_due_rows(d, tick.failed, now_ms))
     return Decision(events, effects)
 
 
@@ -177,7 +179,7 @@ def _close(outcome: str, reason: str, message: str) -> Decision:
 def _due_rows(d: Delivery, failed: Sequence[int], now_ms: int) -> list[fx.Effect]:
     """The rows that our log is due: what is stored, by age; signs of life when there is nothing else to say."""
     facts, limits = d.facts, d.limits
-    if d.client_state != "running" or facts.outage_ms:
+    if d.client_state != "running":
         return []
     waited_ms = now_ms - facts.appended_ms
     if (d.counts[DONE] or failed) and waited_ms >= limits.report_interval_s * 1000:
