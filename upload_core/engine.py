@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar, assert_never
 
 from upload_core import commands as cmd
@@ -366,7 +367,8 @@ class Engine:
 
     def _end(self, outcome: str, reason: str, message: str) -> None:
         self._cut_transfers()
-        for act in (lambda: self._stop_validator(patient=not reason), self._release_lock):
+        stop = partial(self._stop_validator, patient=not reason)
+        for act in (stop, self._release_lock):
             try:
                 act()
             except JournalError:
