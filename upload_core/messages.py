@@ -17,6 +17,10 @@ from upload_core.text import printable
 SHOWN_MAX: Final = 400
 """Characters of a message from outside; the journal keeps all of it."""
 
+REPORT_KEYS: Final = frozenset({"summary", "exception"})
+TRACEBACK_KEYS: Final = frozenset({"filename", "lineno", "name"})
+"""What the archive's validator adds to an exception: a traceback of its own code, which helps nobody else."""
+
 
 def describe(event: ev.Event) -> str:
     """The event as one printable line.
@@ -39,14 +43,34 @@ def _because(sentence: str) -> Callable[[Any], str]:
 def plain(message: str) -> str:
     r"""A message from outside in one line; of a validator's list of problems (YAML) only they are left.
 
+    Of a validator's report (YAML as well) its summary comes first, and where in its own code it happened is left out.
+
     >>> plain('problems:\n- "no header"\n- "two \\"ends\\""')
     'no header; two "ends"'
+    >>> plain("exception: 'bad: key'\nlineno:\n- 128\nsummary: problem with label\n")
+    "problem with label; exception: 'bad: key'"
     """
-    lines = [line.strip() for line in message.strip().split("\n")]
+    lines = [line.strip() for line in _telling(message.strip().split("\n"))]
     items = lines[1:] if lines[0] == "problems:" else lines
     if items and all(line.startswith("- ") for line in items):
         return printable("; ".join(_scalar(line[2:]) for line in items), SHOWN_MAX)
     return printable(" ".join(lines), SHOWN_MAX)
+
+
+def _telling(lines: list[str]) -> list[str]:
+    """The lines of a validator's report, its summary first, without its traceback; any other text as it stands."""
+    parts: dict[str, list[str]] = {}
+    key = ""
+    for line in lines:
+        name, colon, _ = line.partition(":")
+        if colon and name and not name.startswith((" ", "-", '"', "'")):
+            key = name
+        parts.setdefault(key, []).append(line)
+    if not REPORT_KEYS & parts.keys():
+        return lines
+    told = ["\n".join(parts.pop("summary", [])).removeprefix("summary:")]
+    told += ["\n".join(part) for name, part in parts.items() if name not in TRACEBACK_KEYS]
+    return ["; ".join(" ".join(part.split()) for part in told if part.strip())]
 
 
 def _scalar(text: str) -> str:
