@@ -30,6 +30,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.ports import Ports, TransferType
+from upload_core.retry import insist
 from upload_core.timestamps import iso
 
 Observer = Callable[[Record], object]
@@ -44,9 +45,6 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 2.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
-INSIST_ATTEMPTS: Final = 3
-INSIST_WAIT_S: Final = 0.5
-"""A single write that opens or closes a session is asked for again after this time, then after twice as long."""
 STOP_WAIT_S: Final = 2.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -153,9 +151,8 @@ class Engine:
 
     def learn_limits(self) -> None:
         """Take over the limits that the archive itself names, where it does; before the lock is asked for."""
-        ports = self.ports
-        if ports.archive_limits is not None:
-            self.delivery.limits = ports.limits = ports.archive_limits(ports.limits)
+        if (ask := self.ports.archive_limits) is not None:
+            self.delivery.limits = self.ports.limits = ask(self.ports.limits)
             self.lock = self._own_lock()
 
     # --- the lock --------------------------------------------------------------------------------
@@ -194,18 +191,8 @@ class Engine:
         self.ports.dispatcher.hold_until(self._hold_until_ms())
 
     def _insist(self, act: Callable[[], T]) -> T:
-        """What `act`, which may be repeated, returns; a request that fails once is no reason to end a session.
-
-        Raises `ArchiveUnavailableError` if it keeps failing, at once during an outage.
-        """
-        for attempt in range(INSIST_ATTEMPTS - 1):
-            try:
-                return act()
-            except ArchiveUnavailableError:
-                if self.delivery.facts.outage_ms:
-                    raise
-                self.ports.clock.sleep(INSIST_WAIT_S * 2**attempt)
-        return act()
+        """What `act` returns, tried a few times unless there is an outage anyway (see `retry.insist`)."""
+        return act() if self.delivery.facts.outage_ms else insist(act, self.ports.clock)
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -287,10 +274,7 @@ class Engine:
         return True
 
     def collect(self, timeout_s: float) -> None:
-        """Take in what workers hand back; waits up to `timeout_s` for the first outcome.
-
-        Raises `IdentityError` if a worker was refused for its credentials: no other would fare better.
-        """
+        """Take in what workers hand back; raises `IdentityError` if one was refused for its credentials."""
         outcomes = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
         if outcomes:
             self.busy.difference_update([outcome.file for outcome in outcomes])

@@ -1,15 +1,24 @@
-"""When a failed file may go again, and which faults spend its retries."""
+"""When a failed file may go again, which faults spend its retries, and how often a single write is asked for."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
 
 from upload_core import events as ev
 from upload_core.effects import Fault
+from upload_core.errors import ArchiveUnavailableError
+from upload_core.ports import Clock
+
+T = TypeVar("T")
 
 FIRST_DELAY_MS: Final = 500
 LONGEST_DELAY_MS: Final = 30_000
 """A fault of the file itself (being rewritten, a share that blinks) passes in seconds or not at all."""
+
+INSIST_ATTEMPTS: Final = 3
+INSIST_WAIT_S: Final = 0.5
+"""A single write that opens or closes a session is asked for again after this time, then after twice as long."""
 
 
 class FaultRule(NamedTuple):
@@ -33,3 +42,16 @@ FAULT_RULES: Final[dict[Fault, FaultRule]] = {
 def delay_ms(retries: int) -> int:
     """How long a file that has spent `retries` retries rests before the next: doubling, from 0.5 s to 30 s."""
     return min(LONGEST_DELAY_MS, FIRST_DELAY_MS << min(retries, 16))
+
+
+def insist(act: Callable[[], T], clock: Clock) -> T:
+    """What `act`, which may be repeated, returns: a request that fails once is no reason to end a session.
+
+    Raises `ArchiveUnavailableError` if it keeps failing.
+    """
+    for attempt in range(INSIST_ATTEMPTS - 1):
+        try:
+            return act()
+        except ArchiveUnavailableError:
+            clock.sleep(INSIST_WAIT_S * 2**attempt)
+    return act()

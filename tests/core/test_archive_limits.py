@@ -18,7 +18,7 @@ def test_the_archives_own_staleness_of_locks_counts_from_the_first_look_at_the_l
     assert world.ports.limits.lock_staleness_s == 30.0
 
 
-def test_they_are_asked_for_after_signing_in_and_before_the_lock():
+def test_they_are_asked_for_after_signing_in_and_before_the_lock(monkeypatch):
     world = World()
     order = []
     sign_in = world.ports.identity.sign_in
@@ -35,7 +35,8 @@ def test_they_are_asked_for_after_signing_in_and_before_the_lock():
         if port == "control":
             order.append(name)
 
-    world.ports.identity.sign_in, world.ports.archive_limits, world.calls.watcher = signing_in, limits, watch
+    monkeypatch.setattr(world.ports.identity, "sign_in", signing_in)
+    world.ports.archive_limits, world.calls.watcher = limits, watch
     world.client().run()
     assert order[:2] == ["sign in", "limits"]
 
