@@ -43,9 +43,9 @@ PROBE_LONGEST_MS: Final = 30_000
 """During an outage the archive is asked after 1 s, then at doubled intervals up to half a minute."""
 LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
-CUT_GRACE_S: Final = 2.0
+CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
-STOP_WAIT_S: Final = 2.0
+STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
 

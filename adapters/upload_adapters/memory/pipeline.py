@@ -93,6 +93,7 @@ class MemoryPipeline:
             self.validator.turn()
 
     def close(self) -> None:
+        self._accepted.clear()  # what was asked of a process ends with it
         if self.validator is not None:
             self.validator.end("the process that it lived in ended")
 
