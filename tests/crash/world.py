@@ -136,7 +136,7 @@ class World:
             setattr(self.ports, name, self.calls.watch(name, port))
         self.started: list[tuple[str, int]] = []
         """Key of each accepted start and the size of our log at that moment: what the run was told comes after it."""
-        self.deaths = 0
+        self.lives = 0
         self._watch_starts()
         self.last: UploadClient | None = None
 
@@ -162,7 +162,7 @@ class World:
             if self.real["pipeline"].validator is not None:
                 self.real["pipeline"].validator.kill()
             self.real["pipeline"]._accepted.clear()
-            self.deaths += 1
+            self.lives += 1
             self.real["control"].delete("lock/validator")
 
     def deliver(self, *, validator_too: bool = False, sessions: int = 20, **options: Any) -> tuple[Summary | None, int]:
@@ -210,13 +210,18 @@ class World:
             if pipeline.validator is not before:
                 self.started.append(
                     (
-                        f"{request['idempotency_key']} of life {self.deaths}",
+                        f"{request['idempotency_key']} of life {self.lives}",
                         self.real["control"].size("log/client_staging"),
                     )
                 )
             return answer
 
-        pipeline.start = watched
+        def closed() -> None:
+            self.lives += 1
+            close()
+
+        close = pipeline.close
+        pipeline.start, pipeline.close = watched, closed
 
     # --- the judge -------------------------------------------------------------------------------
 
@@ -242,7 +247,7 @@ class World:
         self.judge_puts()
 
     def judge_runs(self) -> None:
-        """One start per key (unless what was started died with its client), and no file told to one run twice."""
+        """One start per key (unless what was started ended with its client), and no file told to one run twice."""
         keys = [key for key, _ in self.started]
         assert len(keys) == len(set(keys)), f"a run was started twice: {keys}"
         sizes = [size for _, size in self.started]
