@@ -34,7 +34,10 @@ WITHOUT_THIS_FILE = [path for path in TEXT if path != Path(__file__).resolve()]
 
 LINES_MAX = 400
 # A longer module is a question ("is this two things?"); an answer of "no" stands here with its reason.
-LONGER: dict[str, tuple[int, str]] = {}
+LONGER: dict[str, tuple[int, str]] = {
+    "upload_core/client.py": (540, "the published API: some thirty short methods, each with its promise in words"),
+    "upload_core/events.py": (450, "a catalogue: every kind of event on one page, in reading order"),
+}
 
 # What the core may not call, and what it does instead. A trailing dot stands for everything below the name.
 BANNED_IN_CORE = {

@@ -29,11 +29,12 @@ from upload_core.errors import (
 )
 from upload_core.files import ClientFile, FileTable
 from upload_core.journal import Record
-from upload_core.lifecycle import ABANDONED, FAILED, INVALID
 from upload_core.opening import connect, open_delivery
-from upload_core.outcomes import FailedFile, Summary, exit_code_of
+from upload_core.outcomes import Summary
 from upload_core.ports import Ports, TransferType
 from upload_core.release import __version__
+from upload_core.settings import check_settings
+from upload_core.views import STATE_HEADER, client_file, state_rows, summary_of
 from upload_core.wiring import WiringRequest, default_wiring
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
     DataFrame = Any
 
-MAX_RETRIES_LIMIT = 200
-"""Retries are counted in a byte for each file."""
 STEP_S = 0.25
 """Longest wait of one turn: bounds how late a stop from another thread is noticed."""
 
@@ -78,7 +77,7 @@ class UploadClient:
         `to` names the archive (`file:///DIR`), `journal` the journal's directory; hosts may pass `ports` instead.
         Raises `IndexProblemsError` with all problems of the index, `ConfigurationError`.
         """
-        _check_settings(dataset, delivery_id, transfer_type, n_threads, max_retries)
+        check_settings(dataset, delivery_id, transfer_type, n_threads, max_retries)
         self._ports = ports or default_wiring().wire(
             WiringRequest(dataset, delivery_id, transfer_type, source, to, journal, label, check)
         )
@@ -218,39 +217,17 @@ class UploadClient:
         return self._client_file(file)
 
     def _client_file(self, file: int) -> ClientFile:
-        delivery, relpath = self._delivery, self._delivery.table.path(file)
-        return ClientFile(
-            abspath=f"{self._ports.source.name.rstrip('/')}/{relpath}",
-            relpath=relpath,
-            state=delivery.state_of(file),
-            # one that was given up early has no retry left to spend
-            retries=self.max_retries if delivery.states[file] == ABANDONED else delivery.retries[file],
-            max_retries=self.max_retries,
-            message=delivery.message_of(file),
-            checksum=delivery.table.checksum(file),
-        )
+        return client_file(self._delivery, file, self._ports.source.name, self.max_retries)
 
     def summary(self) -> Summary:
         """How the session ended (or stands), as one value."""
-        delivery, facts = self._delivery, self._delivery.facts
-        outcome, reason = self._unrecorded_end or (facts.outcome, facts.reason)
-        if not outcome:
-            outcome, reason = ("complete", "") if delivery.all_valid else ("interrupted", "user")
-        return Summary(
-            outcome=outcome,
-            exit_code=exit_code_of(outcome, reason),
-            counts={str(state): count for state, count in delivery.public_counts().items()},
-            files=len(delivery),
-            retries=facts.retries_total,
-            bytes=self._bytes_sent,
-            seconds=round((self._ports.clock.now_ms() - self._began_ms) / 1000, 3) if self._began_ms else 0.0,
+        seconds = (self._ports.clock.now_ms() - self._began_ms) / 1000 if self._began_ms else 0.0
+        return summary_of(
+            self._delivery,
+            unrecorded_end=self._unrecorded_end,
+            bytes_sent=self._bytes_sent,
+            seconds=round(seconds, 3),
             journal=self._ports.journal.name,
-            failed=[
-                FailedFile(delivery.table.path(file), delivery.state_of(file), delivery.message_of(file))
-                for file in sorted(delivery.files_in(FAILED, ABANDONED, INVALID))
-            ],
-            reason=reason,
-            message=facts.message,
         )
 
     # --- driving it ------------------------------------------------------------------------------
@@ -509,21 +486,8 @@ class UploadClient:
         """Write every file's state as a CSV to the working directory; a place that cannot be written is a warning."""
         created = self._created
         name = f"{created.dataset}-{created.delivery_id}-{created.transfer_type}-state"
-        header = ("relpath", "state", "retries", "size", "checksum", "message")
-        table = self._delivery.table
-        rows = (
-            (
-                file.relpath,
-                file.state,
-                str(file.retries),
-                str(table.size(number)),
-                file.checksum or "",
-                file.message or "",
-            )
-            for number, file in enumerate(self.files())
-        )
         try:
-            place = self._ports.dump.write(name, header, rows)
+            place = self._ports.dump.write(name, STATE_HEADER, state_rows(self._delivery, self.max_retries))
         except OSError as error:
             self.cmessage(f"the state could not be written: {error}", "warning")
         else:
@@ -554,15 +518,3 @@ _ENDINGS: Mapping[type[BaseException], tuple[str, str]] = {
     SystemExit: ("interrupted", "user"),
 }
 """Error -> how it ends a session; anything else is a crash."""
-
-
-def _check_settings(dataset: str, delivery_id: str, transfer_type: str, n_threads: int, max_retries: int) -> None:
-    for name, value in (("dataset", dataset), ("delivery_id", delivery_id)):
-        if not value or not all(c.isalnum() or c in "-_." for c in value) or value.startswith((".", "-")):
-            raise ConfigurationError(f"{name} {value!r} must consist of letters, digits, '-', '_' and '.'")
-    if transfer_type not in ("staging", "sample"):
-        raise ConfigurationError(f"transfer_type {transfer_type!r} must be 'staging' or 'sample'")
-    if n_threads < 1:
-        raise ConfigurationError(f"n_threads is {n_threads}; it must be at least 1")
-    if not 0 <= max_retries <= MAX_RETRIES_LIMIT:
-        raise ConfigurationError(f"max_retries is {max_retries}; it must be between 0 and {MAX_RETRIES_LIMIT}")
