@@ -640,7 +640,7 @@ def _question_us(delivery: Delivery, ask: Callable[[Delivery], object]) -> float
 def j9(scale: Scale) -> Iterator[Figure]:
     """What callers ask all the time costs the same for any number of files."""
     questions: dict[str, Callable[[Delivery], object]] = {
-        "next_file": lambda delivery: delivery.next_file(),
+        "next_file": lambda delivery: delivery.next_file(deliveries.TIME_MS),
         "n_complete": lambda delivery: delivery.n_complete,
         "transfer_complete": lambda delivery: delivery.transfer_complete,
         "validation_complete": lambda delivery: delivery.validation_complete,

@@ -48,11 +48,16 @@ def _lines(kept: Mapping[str, Any], modules: Mapping[str, ModuleType]) -> Iterat
         yield ""
         for where in sorted({f"{run['machine']}, {run['day']}" for run in runs}):
             yield f"Measured on {where}."
-        loads = ", ".join(
-            f"{key} {kept[name][key]['load']}" for key in module.FIGURES if "load" in kept[name].get(key, {})
-        )
-        if loads:
-            yield f"How many processes wanted a core when each figure was taken (load average): {loads}."
-        yield f"Medians of {', '.join(sorted({str(run['rounds']) for run in runs}))} rounds, of at most 3 where one takes minutes."
+        yield "Rounds behind each figure (at most 3 count where one takes minutes), and the load average when it was taken:"
+        yield ", ".join(_circumstances(kept[name], module)) + "."
+        missing = [key for key in module.FIGURES if key not in kept[name]]
+        if missing:
+            yield f"Not measured in full yet: {', '.join(missing)}."
         yield ""
         yield f'`make bench ARGS="{name}"`'
+
+
+def _circumstances(runs: Mapping[str, Any], module: ModuleType) -> Iterator[str]:
+    for key in module.FIGURES:
+        if key in runs:
+            yield f"{key} {runs[key]['rounds']} at {runs[key].get('load', 'a load that was not noted')}"
