@@ -51,11 +51,17 @@ class Keyring:
             self._by_token[issued.token] = issued
         return issued
 
-    def expire_all(self) -> None:
-        """End every temporary credential issued so far."""
+    def expire_all(self, principal: str | None = None) -> None:
+        """End every temporary credential issued so far, or those of one principal."""
         with self._lock:
             for token, issued in self._by_token.items():
-                self._by_token[token] = attrs.evolve(issued, expires=0.0)
+                if principal in (None, issued.principal):
+                    self._by_token[token] = attrs.evolve(issued, expires=0.0)
+
+    def tokens(self) -> list[str]:
+        """The secret tokens ever issued, to look for where they must not be."""
+        with self._lock:
+            return list(self._by_token)
 
     def principal(self, request: Request) -> str:
         """Who signed the request; raises `ServiceError` if nobody, too late, or with credentials that have ended.

@@ -703,6 +703,15 @@ def test_temporary_credentials_hold_until_they_expire(connect, aws):
     assert refused(connect(key="ASIAUNKNOWN").put_object, Bucket=PLAIN, Key="a") == ("InvalidAccessKeyId", 403)
 
 
+def test_the_credentials_of_one_principal_can_be_ended_alone(connect, aws):
+    mine, yours = (aws.keyring.issue(name, 60) for name in ("me", "you"))
+    aws.keyring.expire_all("me")
+    clients = [connect(key=each.access_key, secret=each.secret_key, token=each.token) for each in (mine, yours)]
+    assert refused(clients[0].put_object, Bucket=PLAIN, Key="a") == ("ExpiredToken", 400)
+    clients[1].put_object(Bucket=PLAIN, Key="a")
+    assert {mine.token, yours.token} <= set(aws.keyring.tokens())
+
+
 def test_only_issued_keys_are_accepted_where_that_is_wanted(connect, aws):
     aws.settings.accept_any_key = False
     assert refused(connect().put_object, Bucket=PLAIN, Key="a") == ("InvalidAccessKeyId", 403)
