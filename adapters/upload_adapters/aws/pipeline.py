@@ -6,6 +6,7 @@ believed from its lock and log alone.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -27,6 +28,9 @@ READ_TIMEOUT_S: Final = 300.0
 START_ATTEMPTS: Final = 3
 TAIL_BYTES: Final = 1 << 17
 """How much of the validator's log is looked at for its last row."""
+WIND_DOWN_S: Final = 120.0
+"""How long the machine of a validator that has ended may still count as running."""
+WIND_DOWN_POLL_S: Final = 2.0
 SILENCE_S: Final = 120.0
 """The validator writes every 10 s; one whose log and lock are older than this is dead."""
 
@@ -82,6 +86,7 @@ class LambdaPipeline:
         keys: Keys,
         *,
         silence_s: float = SILENCE_S,
+        wind_down_s: float = WIND_DOWN_S,
         release: Callable[[], None] | None = None,
     ) -> None:
         """`connect` makes a client with that configuration; `function` names the function; both are asked late.
@@ -93,6 +98,7 @@ class LambdaPipeline:
         self._control = control
         self._keys = keys
         self._silence_s = silence_s
+        self._wind_down_s = wind_down_s
         self._release = release
 
     def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
@@ -102,17 +108,28 @@ class LambdaPipeline:
         )
         log = self._control.head(self._keys.validator_log)
         function = self._function()
+        give_up = time.monotonic() + self._wind_down_s
         with closing(self._connect(config)) as client:
-            payload = patiently(
-                lambda: self._invoke(client, function, request), on=_unanswered, attempts=START_ATTEMPTS
-            )
-        answer = parse_answer(payload)
-        said = printable(answer.details)
-        if answer.succeeded or DUPLICATE in answer.details.lower():
-            return PipelineAnswer(message=said)
-        if ALREADY_RUNNING in answer.details.lower():
-            return PipelineAnswer(already_running=True, message=said)
-        raise PipelineError(self._refusal(answer, log.size if log else 0))
+            while True:
+                payload = patiently(
+                    lambda: self._invoke(client, function, request), on=_unanswered, attempts=START_ATTEMPTS
+                )
+                answer = parse_answer(payload)
+                said = printable(answer.details)
+                if answer.succeeded or DUPLICATE in answer.details.lower():
+                    return PipelineAnswer(message=said)
+                if ALREADY_RUNNING not in answer.details.lower():
+                    raise PipelineError(self._refusal(answer, log.size if log else 0))
+                # The function looks at machines. One whose validator has ended, or has yet to take its lock, counts
+                # as well; attached to the former we would talk to nobody.
+                if self.is_running():
+                    return PipelineAnswer(already_running=True, message=said)
+                if time.monotonic() > give_up:
+                    raise PipelineError(
+                        "the archive counts a validation task as running although no validator is at work; "
+                        "try again in a few minutes, and tell the archive's staff if it stays so"
+                    )
+                time.sleep(min(WIND_DOWN_POLL_S, self._wind_down_s))
 
     def _invoke(self, client: LambdaCalls, function: str, request: StartRequest) -> bytes:
         with translated("starting the validation pipeline"):

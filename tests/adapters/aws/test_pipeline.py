@@ -52,10 +52,12 @@ def control(bucket):
 
 
 @pytest.fixture
-def pipeline(aws, archive_places, control):
-    def connect(config):
-        return archive_places.session.client("lambda", endpoint_url=aws.url, config=config)
+def connect(aws, archive_places):
+    return lambda config: archive_places.session.client("lambda", endpoint_url=aws.url, config=config)
 
+
+@pytest.fixture
+def pipeline(connect, control):
     return LambdaPipeline(connect, lambda: ARN, control, KEYS)
 
 
@@ -79,11 +81,39 @@ def test_the_function_is_asked_for_this_delivery(pipeline, init):
     ]
 
 
-def test_a_validator_at_work_is_attached_to(pipeline, init):
-    init.answer = "status: error\ndetails: a validation task is already running for this transfer\nstep: lock"
+RUNNING = "status: error\ndetails: a validation task is already running for this transfer\nstep: validation task check"
+
+
+def test_a_validator_at_work_is_attached_to(pipeline, init, control):
+    init.answer = RUNNING
+    control.put(KEYS.validator_lock, b"validator")
     answer = pipeline.start(**START)
     assert answer.already_running
     assert "already running" in answer.message
+
+
+def test_a_machine_whose_validator_has_ended_is_no_run_and_the_next_is_asked_for_until_it_starts(
+    pipeline, init, control
+):
+    control.append(KEYS.validator_log, row("init", "ok") + row("stop", "ok"), offset=0)
+    init.answer = RUNNING
+    init.before = lambda: setattr(init, "answer", RUNNING if len(init.asked) < 2 else "status: success")
+    assert pipeline.start(**START) == PipelineAnswer()
+    assert [asked["idempotency_key"] for asked in init.asked] == ["us:1", "us:1"]
+
+
+def test_a_machine_whose_validator_has_yet_to_begin_is_attached_to_once_it_has(pipeline, init, control):
+    init.answer = RUNNING
+    init.before = lambda: control.put(KEYS.validator_lock, b"validator") if len(init.asked) == 2 else None
+    assert pipeline.start(**START).already_running
+    assert len(init.asked) == 2
+
+
+def test_a_machine_that_goes_on_without_a_validator_is_the_archives_affair(connect, init, control):
+    init.answer = RUNNING
+    pipeline = LambdaPipeline(connect, lambda: ARN, control, KEYS, wind_down_s=0.1)
+    with pytest.raises(PipelineError, match="no validator is at work"):
+        pipeline.start(**START)
 
 
 def test_another_invocation_at_work_is_waited_for(pipeline, init):
