@@ -35,6 +35,21 @@ def test_a_transfer_is_journaled_before_it_begins(world):
         assert [event["kind"] for event in events if event.get("file") == row][-1] == "TransferStarted"
 
 
+def test_a_worker_gets_an_order_only_once_its_start_is_journaled(world):
+    client, dispatcher = world.client(), world.ports.dispatcher
+    submit, seen = dispatcher.submit, []
+
+    def watched(orders):
+        started = {event["file"] for event in world.events if event["kind"] == "TransferStarted"}
+        assert {order.file for order in orders} <= started
+        seen.extend(orders)
+        submit(orders)
+
+    dispatcher.submit = watched
+    client.run()
+    assert len(seen) == len(FILES)
+
+
 def test_a_file_is_announced_only_once_its_storage_is_journaled(world):
     world.client().run()
     rows = 0

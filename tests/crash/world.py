@@ -53,6 +53,7 @@ class Calls:
         self.seqs: list[int] = []
         """The last sequence number in the journal when each of them was made."""
         self.seq: Callable[[], int] = lambda: 0
+        self.on_put: Callable[[str], None] = lambda _: None
         self.watcher: Callable[[str, str], None] | None = None
         self.before: Callable[[str, str, tuple[Any, ...]], None] | None = None
         self.after: Callable[[str, str, tuple[Any, ...]], None] | None = None
@@ -95,6 +96,8 @@ class _Watched:
             calls = self.calls
             calls.made.append((self.port_name, name, args))
             calls.seqs.append(calls.seq())
+            if name == "put" and self.port_name == "archive":
+                calls.on_put(args[0])
             if calls.watcher is not None:
                 calls.watcher(self.port_name, name)
             if calls.before is not None:
@@ -137,8 +140,30 @@ class World:
         self.started: list[tuple[str, int]] = []
         """Key of each accepted start and the size of our log at that moment: what the run was told comes after it."""
         self.lives = 0
+        self.resent: list[str] = []
+        """Files that were sent although the archive held just these bytes."""
+        self.calls.on_put = self._look_at_put
         self._watch_starts()
         self.last: UploadClient | None = None
+
+    def _look_at_put(self, path: str) -> None:
+        if self.ports.archive.contents().get(path) == self.files.get(path):
+            self.resent.append(path)
+
+    def let_validator_dawdle(self, looks: int) -> None:
+        """The validator takes its turn at one of so many looks at its log; until its first one nobody sees it run."""
+        pipeline, control, left = self.real["pipeline"], self.real["control"], [looks]
+
+        def look(key: str) -> None:
+            left[0] -= key == "log/validator_staging"
+            if left[0] <= 0:
+                left[0] = looks
+                pipeline.turn()
+
+        control.before_read = look
+        pipeline.is_running = lambda: (
+            pipeline.validator is not None and (pipeline.validator.alive and pipeline.validator._begun)
+        )
 
     def client(self, **options: Any) -> UploadClient:
         """A client of this world, in a process of its own."""
@@ -208,6 +233,7 @@ class World:
             before = pipeline.validator
             answer = start(**request)
             if pipeline.validator is not before:
+                assert before is None or not before.alive, "a second validator was started beside the first"
                 self.started.append(
                     (
                         f"{request['idempotency_key']} of life {self.lives}",
@@ -258,7 +284,8 @@ class World:
         assert validator is None or validator.killed in ("", "killed"), validator.killed
 
     def judge_puts(self) -> None:
-        """No file was sent once the journal said that the archive has it."""
+        """No file was sent once the journal said that the archive has it, or while the archive had it."""
+        assert self.resent == []
         for path, journaled in self._puts_with_journal:
             assert not _has_it(journaled, self._row(path)), f"{path} was sent again"
 
