@@ -115,6 +115,24 @@ class SourceFile(Protocol):
         """Raises `SourceChangedError` if size, times or identity are not those of the moment it was opened."""
 
 
+@attrs.frozen
+class CopySource:
+    """The stored object that an open source file is, for an archive that can copy it without its bytes passing here."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    checksum: str = ""
+    """Its full-object CRC32 as its store keeps it, "" if it keeps none."""
+
+
+def origin_of(file: SourceFile) -> CopySource | None:
+    """The stored object that this file is (its attribute `origin`), or None for any other file."""
+    origin = getattr(file, "origin", None)
+    return origin if isinstance(origin, CopySource) else None
+
+
 class Source(Protocol):
     """The read side of a delivery."""
 
@@ -148,7 +166,8 @@ class Archive(Protocol):
 
         `checksum` is what the body must have (None: whatever it has). Immediately before the object becomes visible
         the adapter calls `body.verify_unchanged()` and `commit()`; whatever they raise is passed on and nothing is
-        stored. Raises `ChecksumMismatchError`, `SourceError`, `ArchiveError` (this object is refused for good).
+        stored. A body with an origin (`origin_of`) may be copied by the store itself instead, which then must demand
+        the origin's etag and may leave `verify_unchanged` out. Raises `ChecksumMismatchError`, `SourceError`, `ArchiveError` (this object is refused for good).
         """
 
     def list(self) -> Iterator[StoredObject]:

@@ -59,6 +59,8 @@ class Place:
     strict_wire: bool = False
     """Whether the archive's validator cannot read every index that is one (see `index_check`)."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
+    sources: Mapping[str, Callable[[str], Source]] = attrs.field(factory=dict)
+    """By scheme: sources that this archive reads as its own identity; others are opened as without a delivery."""
 
 
 # --- schemes -------------------------------------------------------------------------------------
@@ -104,6 +106,7 @@ def _aws_place(
         archive_limits=ports.limits,
         strict_wire=True,
         settings=deployments.recorded_settings(configured),
+        sources={"s3": ports.source},
     )
 
 
@@ -119,8 +122,10 @@ def _no_place(url: str, request: WiringRequest, check: Check | None) -> Place:
     )
 
 
-def _no_source(url: str) -> Source:
-    raise ConfigurationError(f"{printable(url, 300)!r} cannot be delivered from yet; name a directory")
+def _s3_source(url: str) -> Source:
+    from upload_adapters.aws.assembly import bucket_source
+
+    return bucket_source(url)
 
 
 @attrs.frozen
@@ -138,7 +143,7 @@ SCHEMES: Final[dict[str, Scheme]] = {
         source=lambda url: DirectorySource(_directory_of(url)),
         archive=lambda url: DirectoryArchive(_directory_of(url)),
     ),
-    "s3": Scheme(place=_no_place, source=_no_source, archive=_s3_archive),
+    "s3": Scheme(place=_no_place, source=_s3_source, archive=_s3_archive),
 }
 """Scheme of a URL -> the adapters behind it."""
 
@@ -184,7 +189,7 @@ def wire(request: WiringRequest) -> Ports:
         place = _aws_place(deployments.load(to), request, check, console)
     else:
         place = _scheme_of(to).place(to, request, check)
-    return _assembled(place, request, open_source(request.source), journal, label, settings, console)
+    return _assembled(place, request, _source_for(place, request.source), journal, label, settings, console)
 
 
 def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Ports:
@@ -216,7 +221,7 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
         deployments.demand_same(created.archive, place.name)
     else:
         place = _scheme_of(created.archive).place(created.archive, request, check)
-    return _assembled(place, request, open_source(source), Path(journal), label, settings, console)
+    return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
 
 
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
@@ -240,6 +245,14 @@ def default_journal(request: WiringRequest, beside: str | os.PathLike[str] = "")
 
 
 # --- pieces --------------------------------------------------------------------------------------
+
+
+def _source_for(place: Place, source: str | os.PathLike[str] | Bucket) -> Source:
+    url = source.url if isinstance(source, Bucket) else source
+    scheme, separator, _ = url.partition("://") if isinstance(url, str) else ("", "", "")
+    if isinstance(url, str) and separator and scheme in place.sources:
+        return place.sources[scheme](url)
+    return open_source(source)
 
 
 def _assembled(

@@ -19,6 +19,7 @@ from upload_adapters.aws.identity_signin import BrowserSignIn, PastedSignIn, Sig
 from upload_adapters.aws.pipeline import LambdaPipeline
 from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.aws.s3_control import S3ControlBucket
+from upload_adapters.aws.s3_source import S3Source, bucket_and_prefix
 from upload_adapters.aws.server_clock import ServerClock
 from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.ports import Clock, Identity, Limits
@@ -67,6 +68,14 @@ class AwsPorts:
     control: S3ControlBucket
     pipeline: LambdaPipeline
     clock: Clock
+
+    def source(self, url: str) -> S3Source:
+        """The source `s3://NAME[/PREFIX]`, read as the delivery's identity, so that S3 can copy from it by itself.
+
+        Its first use signs in. Raises `ConfigurationError` for another URL.
+        """
+        name, _ = bucket_and_prefix(url)
+        return S3Source(url, functools.partial(self.deployment.named, name))
 
     def limits(self, limits: Limits) -> Limits:
         """The limits with the archive's own staleness of locks. Raises what asking for the parameters may raise."""
@@ -179,6 +188,13 @@ def bucket_archive(url: str) -> S3Archive:
         raise ConfigurationError(f"{printable(url, 300)!r} names no bucket; write s3://NAME")
     identity = AwsIdentity()
     return S3Archive(functools.cache(lambda: open_bucket(identity.session(), name)))
+
+
+def bucket_source(url: str) -> S3Source:
+    """The source `s3://NAME[/PREFIX]`, by boto3's own credentials; raises `ConfigurationError` for another URL."""
+    name, _ = bucket_and_prefix(url)
+    identity = AwsIdentity()
+    return S3Source(url, functools.cache(lambda: open_bucket(identity.session(), name)))
 
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ class S3Calls(Protocol):
     def list_objects_v2(self, **arguments: Any) -> Any: ...
     def create_multipart_upload(self, **arguments: Any) -> Any: ...
     def upload_part(self, **arguments: Any) -> Any: ...
+    def upload_part_copy(self, **arguments: Any) -> Any: ...
     def complete_multipart_upload(self, **arguments: Any) -> Any: ...
     def abort_multipart_upload(self, **arguments: Any) -> Any: ...
     def list_parts(self, **arguments: Any) -> Any: ...
@@ -74,6 +75,15 @@ def patiently(call: Callable[[], T], *, on: Callable[[AwsError], bool] = may_ret
 def status_of(error: AwsError) -> int:
     """The HTTP status of the refusal, 0 if nobody answered."""
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+
+
+def whole_checksum(answer: Mapping[str, Any]) -> str:
+    """The CRC32 of the whole object that a HEAD shows, or "".
+
+    A checksum of parts' checksums says nothing that could be compared with an index.
+    """
+    whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+    return str(answer.get("ChecksumCRC32", "")) if whole else ""
 
 
 def server_time(answer: Mapping[str, Any]) -> float:

@@ -86,6 +86,10 @@ class AwsDeployment:
         name = self._keys.control_bucket(places.bucket_stem, places.availability_zone_id)
         return self._once("control", lambda: self._bucket(name))
 
+    def named(self, name: str) -> Bucket:
+        """Any other bucket, by the same session: a source that the delivery's role may read."""
+        return self._once(f"bucket {name}", lambda: self._bucket(name))
+
     def init_function(self) -> str:
         """The function that starts the validation pipeline."""
         return self.parameters().init_lambda_arn

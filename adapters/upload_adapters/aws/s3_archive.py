@@ -14,11 +14,12 @@ from urllib.parse import unquote_plus
 
 import attrs
 
-from upload_adapters.aws.bucket import Bucket, Place, patiently, status_of
-from upload_adapters.aws.errors import AwsError, translated, was_damaged
+from upload_adapters.aws.bucket import Bucket, Place, patiently, status_of, whole_checksum
+from upload_adapters.aws.errors import AwsError, may_retry, translated, was_damaged
+from upload_adapters.aws.s3_copy import COPY_PART_SIZE, COPY_SINGLE_MAX, copied_part, copied_whole, unmake
 from upload_core.checksum import crc32_base64
-from upload_core.errors import ArchiveError, ChecksumMismatchError, SourceChangedError
-from upload_core.ports import Archive, SourceFile, StoredObject
+from upload_core.errors import ArchiveError, ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
+from upload_core.ports import Archive, CopySource, SourceFile, StoredObject, origin_of
 
 MIB: Final = 1 << 20
 SINGLE_MAX: Final = 16 * MIB
@@ -43,10 +44,20 @@ class _Upload:
 class S3Archive:
     """A general purpose bucket; safe to use by many threads."""
 
-    def __init__(self, place: Place, *, single_max: int = SINGLE_MAX, part_size: int = PART_SIZE) -> None:
+    def __init__(
+        self,
+        place: Place,
+        *,
+        single_max: int = SINGLE_MAX,
+        part_size: int = PART_SIZE,
+        copy_single_max: int = COPY_SINGLE_MAX,
+        copy_part_size: int = COPY_PART_SIZE,
+    ) -> None:
         self._place = place
         self._single_max = single_max
         self._part_size = part_size
+        self._copy_single_max = copy_single_max
+        self._copy_part_size = copy_part_size
         self._mutex = threading.Lock()
         self._doubtful: set[str] | None = None
         """Names under which an upload may be open that nobody goes on with; None until the bucket was asked."""
@@ -60,14 +71,14 @@ class S3Archive:
             if status_of(error) == 404 and error.code != "NoSuchBucket":
                 return None
             raise
-        # A checksum of parts' checksums says nothing that could be compared with an index.
-        whole = answer.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-        checksum = answer.get("ChecksumCRC32", "") if whole else ""
-        return StoredObject(relpath, answer["ContentLength"], checksum, answer["ETag"])
+        return StoredObject(relpath, answer["ContentLength"], whole_checksum(answer), answer["ETag"])
 
     def put(
         self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Commit | None = None
     ) -> StoredObject:
+        origin = origin_of(body)
+        if origin is not None and origin.size:  # of nothing no part can be copied
+            return self._put_copy(relpath, origin, checksum, commit or _always)
         store = self._put_whole if body.size <= self._single_max else self._put_in_parts
         return store(relpath, body, checksum, commit or _always)
 
@@ -101,6 +112,61 @@ class S3Archive:
 
         return patiently(send)
 
+    # --- copied by S3 -----------------------------------------------------------------------------
+
+    def _put_copy(self, relpath: str, origin: CopySource, checksum: str | None, commit: Commit) -> StoredObject:
+        """Have S3 copy the object, of exactly that etag.
+
+        A copy in one request cannot assert a CRC32: it is made only where S3 knows the CRC32 of the origin, which is
+        compared first, or where none is asked for. All others go in parts (one will do), whose completion asserts it.
+        """
+        if origin.checksum:
+            _must_match(relpath, checksum, origin.checksum)
+            checksum = origin.checksum
+        if origin.size <= self._copy_single_max and (origin.checksum or checksum is None):
+            return self._copy_whole(relpath, origin, checksum, commit)
+        return self._copy_in_parts(relpath, origin, checksum, commit)
+
+    def _copy_whole(self, relpath: str, origin: CopySource, checksum: str | None, commit: Commit) -> StoredObject:
+        bucket = self._place()
+
+        def send() -> StoredObject:
+            commit()
+            answer = copied_whole(bucket, relpath, origin)
+            try:
+                return self._acknowledged(relpath, origin.size, checksum, answer)
+            except ArchiveUnavailableError:
+                raise
+            except ArchiveError:
+                unmake(bucket, relpath, answer["ETag"])
+                raise
+
+        return patiently(send)
+
+    def _copy_in_parts(self, relpath: str, origin: CopySource, checksum: str | None, commit: Commit) -> StoredObject:
+        bucket = self._place()
+        upload = self._begin(bucket, relpath)
+        part_size = part_size_for(origin.size, self._copy_part_size)
+        try:
+            for start in range(0, origin.size, part_size):
+                commit()  # nothing becomes visible by a part, but a long file shall end soon after a cut
+                end = min(start + part_size, origin.size)
+                upload.parts.append(
+                    copied_part(bucket, upload.known, len(upload.parts) + 1, relpath, origin, start, end)
+                )
+            if len(upload.parts) == 1 and "ChecksumCRC32" in upload.parts[0]:
+                _must_match(relpath, checksum, upload.parts[0]["ChecksumCRC32"])
+            return patiently(
+                lambda: self._complete(bucket, upload, origin.size, checksum, commit),
+                on=lambda error: may_retry(error) and error.code != "BadDigest",
+            )
+        except BaseException as error:
+            self._abort(bucket, upload)
+            if checksum is not None and isinstance(error, AwsError) and error.code == "BadDigest":
+                # No byte came from us, so what differs is the object from the index.
+                raise ChecksumMismatchError(relpath, expected=checksum, actual="another one") from error
+            raise
+
     # --- in parts ---------------------------------------------------------------------------------
 
     def _put_in_parts(self, relpath: str, body: SourceFile, checksum: str | None, commit: Commit) -> StoredObject:
@@ -110,7 +176,12 @@ class S3Archive:
             actual = self._send_parts(bucket, upload, body)
             _must_end(body, relpath)
             _must_match(relpath, checksum, actual)
-            return patiently(lambda: self._complete(bucket, upload, body, actual, commit))
+
+            def complete() -> StoredObject:
+                body.verify_unchanged()
+                return self._complete(bucket, upload, body.size, actual, commit)
+
+            return patiently(complete)
         except BaseException:
             self._abort(bucket, upload)
             raise
@@ -200,28 +271,28 @@ class S3Archive:
         return patiently(send, on=was_damaged)
 
     def _complete(
-        self, bucket: Bucket, upload: _Upload, body: SourceFile, checksum: str, commit: Commit
+        self, bucket: Bucket, upload: _Upload, size: int, checksum: str | None, commit: Commit
     ) -> StoredObject:
-        body.verify_unchanged()
+        asserted = {} if checksum is None else {"ChecksumCRC32": checksum}
         commit()
         try:
             with translated(f"completing {upload.relpath!r}"):
                 answer = bucket.once.complete_multipart_upload(
                     **upload.known,
                     MultipartUpload={"Parts": upload.parts},
-                    ChecksumCRC32=checksum,
+                    **asserted,
                     ChecksumType="FULL_OBJECT",
-                    MpuObjectSize=body.size,
+                    MpuObjectSize=size,
                 )
         except AwsError as error:
             if error.code != "NoSuchUpload":
                 raise
             # Completed by an attempt whose answer was lost, unless somebody aborted it.
             stored = self.stat(upload.relpath)
-            if stored is None or (stored.size, stored.checksum) != (body.size, checksum):
+            if stored is None or (stored.size, stored.checksum) != (size, checksum):
                 raise
             return stored
-        return self._acknowledged(upload.relpath, body.size, checksum, answer)
+        return self._acknowledged(upload.relpath, size, checksum, answer)
 
     def _abort(self, bucket: Bucket, upload: _Upload) -> None:
         """Leave nothing of our upload; if that fails too, the reason for giving up is the one worth telling."""
@@ -235,18 +306,21 @@ class S3Archive:
                     self._in_doubt(bucket).add(upload.relpath)  # AWS does not answer, and it may be there still
                 return
 
-    def _acknowledged(self, relpath: str, size: int, checksum: str, answer: Any) -> StoredObject:
-        """The object as S3 confirmed it; raises `ArchiveError` if S3 does not say that it has our checksum."""
+    def _acknowledged(self, relpath: str, size: int, checksum: str | None, answer: Any) -> StoredObject:
+        """The object as S3 confirmed it; raises `ArchiveError` if S3 does not say that it has our checksum.
+
+        None stands for whichever it has, but it must have one.
+        """
         confirmed = answer.get("ChecksumCRC32")
         if confirmed is None:
             stored = self.stat(relpath)
             confirmed = stored.checksum if stored is not None and stored.size == size else ""
-        if confirmed != checksum:
+        if not confirmed or checksum not in (None, confirmed):
             raise ArchiveError(
-                f"the store took {relpath!r} without confirming its CRC32 {checksum}; this store does not verify what it "
+                f"the store took {relpath!r} without confirming its CRC32 {checksum or ''}; this store does not verify what it "
                 "is sent, so nothing can be delivered to it safely"
             )
-        return StoredObject(relpath, size, checksum, answer["ETag"])
+        return StoredObject(relpath, size, confirmed, answer["ETag"])
 
 
 def part_size_for(size: int, least: int = PART_SIZE) -> int:

@@ -1,0 +1,86 @@
+"""The requests by which S3 copies an object from bucket to bucket without its bytes passing through this machine.
+
+Rule: every one names the etag that the origin must have; an origin that is another one by now is a changed source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from upload_adapters.aws.bucket import Bucket, patiently, status_of
+from upload_adapters.aws.errors import AwsError, translated
+from upload_core.errors import SourceChangedError, SourceError
+from upload_core.ports import CopySource
+from upload_core.text import printable
+
+MIB: Final = 1 << 20
+COPY_SINGLE_MAX: Final = 256 * MIB
+"""Larger objects are copied in parts. S3 would take 5 GiB at once, and work on it for minutes: the object would become
+visible long after the moment at which that was allowed."""
+COPY_PART_SIZE: Final = 256 * MIB
+"""Also what 10,000 parts of the largest object need (525 MiB) is far below the 5 GiB that S3 copies as one part."""
+
+
+def copied_whole(bucket: Bucket, relpath: str, origin: CopySource) -> Mapping[str, Any]:
+    """Copy in one request, sent once; returns etag and CRC32 of what is now visible.
+
+    The bytes alone are copied: metadata and tags of the origin would need further permissions, and mean nothing here.
+    Raises `SourceChangedError`.
+    """
+    with origin_pinned(relpath), translated(f"copying {relpath!r}"):
+        answer = bucket.once.copy_object(
+            Bucket=bucket.name,
+            Key=relpath,
+            ChecksumAlgorithm="CRC32",
+            MetadataDirective="REPLACE",
+            TaggingDirective="REPLACE",
+            **_pinned(origin),
+        )
+    made: Mapping[str, Any] = answer["CopyObjectResult"]
+    return made
+
+
+def copied_part(
+    bucket: Bucket, upload: Mapping[str, str], number: int, relpath: str, origin: CopySource, start: int, end: int
+) -> dict[str, Any]:
+    """Copy the bytes from `start` to before `end` as a part, seen by nobody yet; returns it as a completion names it.
+
+    Raises `SourceChangedError`.
+    """
+
+    def send() -> Any:
+        with origin_pinned(relpath), translated(f"copying part {number} of {relpath!r}"):
+            return bucket.calls.upload_part_copy(
+                **upload, PartNumber=number, CopySourceRange=f"bytes={start}-{end - 1}", **_pinned(origin)
+            )
+
+    made = patiently(send)["CopyPartResult"]
+    return {"PartNumber": number, **{name: made[name] for name in ("ETag", "ChecksumCRC32") if name in made}}
+
+
+def unmake(bucket: Bucket, relpath: str, etag: str) -> None:
+    """Take away a copy that is not what it should be; if that fails too, the reason for it is the one worth telling."""
+    with suppress(AwsError), translated(f"removing {relpath!r}"):
+        bucket.calls.delete_object(Bucket=bucket.name, Key=relpath, IfMatch=etag)
+
+
+@contextmanager
+def origin_pinned(relpath: str) -> Iterator[None]:
+    """What S3 says of an object that is not the pinned one, or not readable now, comes out as a `SourceError`."""
+    try:
+        yield
+    except AwsError as error:
+        shown = f'"{printable(relpath, 300)}"'
+        if status_of(error) == 412:
+            raise SourceChangedError(f"{shown} was replaced since it was opened; let it come to rest") from error
+        if error.code in ("NoSuchKey", "404"):
+            raise SourceChangedError(f"{shown} was taken away since it was opened") from error
+        if error.code == "InvalidObjectState":
+            raise SourceError(f"{shown} lies in an archive tier of S3; restore it first") from error
+        raise
+
+
+def _pinned(origin: CopySource) -> dict[str, Any]:
+    return {"CopySource": {"Bucket": origin.bucket, "Key": origin.key}, "CopySourceIfMatch": origin.etag}
