@@ -144,8 +144,11 @@ class Engine:
 
     def open(self, opening: cmd.OpenSession) -> None:
         """Record that this session begins, and get the workers ready."""
-        self.take(opening)
-        self._opened = True
+        before = self.delivery.facts.session
+        try:
+            self.take(opening)
+        finally:  # an observer may raise although the session is recorded
+            self._opened = self.delivery.facts.session > before
         self.ports.dispatcher.open(self.ports.source, self.ports.archive, opening.n_threads)
         self._dispatching = True
 

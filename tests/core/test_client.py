@@ -661,12 +661,13 @@ def test_whoever_unsubscribes_hears_no_more_even_from_inside_a_call_and_others_m
     assert second == list(range(2, len(world.events) + 1))
 
 
-def test_an_observer_that_raises_crashes_the_client_which_still_gives_everything_back(world):
+@pytest.mark.parametrize("kind", [ev.TransferCompleted, ev.Event], ids=["once", "at everything"])
+def test_an_observer_that_raises_crashes_the_client_which_still_gives_everything_back(world, kind):
     client = world.client()
     heard = []
 
     def broken(record):
-        if isinstance(record.event, ev.TransferCompleted):
+        if isinstance(record.event, kind):
             raise ZeroDivisionError("a bug in the host")
 
     client.subscribe(broken)
@@ -675,6 +676,7 @@ def test_an_observer_that_raises_crashes_the_client_which_still_gives_everything
         client.run()
     assert client.done
     assert client.summary().outcome == "crashed"
+    assert world.kinds()[-1] == "SessionClosed"
     assert world.real["control"].size("lock/client") == 0
     assert heard == list(range(2, len(world.events) + 1))
     world.client().run()
