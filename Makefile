@@ -2,6 +2,7 @@
 #
 #   make demo    a real delivery, killed midway and resumed
 #   make test    everything a change must pass (check, then pytest)
+#   make interop only the tests against the archive's own validator, in an environment of their own
 #   make check   format, lint, types, architecture, generated docs; no tests
 #   make fix     what a tool can repair by itself
 #   make bench   the figures; arguments in ARGS, e.g. make bench ARGS="journal"
@@ -12,21 +13,26 @@
 
 PYTHON ?=
 VENV ?= .venv
+INTEROP ?= .venv-interop
 WORKERS ?= 2
 ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export VENV
+export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
 
-.PHONY: demo test check fix bench docs coverage clean
+.PHONY: demo test interop check fix bench docs coverage clean
 # Two recipes installing into one environment at the same time would break it.
 .NOTPARALLEL:
 
 demo: $(VENV)/.runtime
 	@$(BIN)/upload-core demo $(ARGS)
 
-test: check
+test: check $(INTEROP)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+interop: $(VENV)/.dev $(INTEROP)/.installed
+	$(BIN)/python -m pytest -n $(WORKERS) -m interop tests/interop $(ARGS)
 
 check: $(VENV)/.dev
 	@scripts/check
@@ -42,7 +48,7 @@ docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 
-coverage: $(VENV)/.dev
+coverage: $(VENV)/.dev $(INTEROP)/.installed
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
 	$(BIN)/coverage combine -q
@@ -50,7 +56,7 @@ coverage: $(VENV)/.dev
 	$(BIN)/coverage report --include='upload_core/*' --fail-under=95
 
 clean:
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis
+	rm -rf $(VENV) $(INTEROP) build dist htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -74,3 +80,10 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml
 	@echo "Installing upload-core and its development tools into $(VENV); the first time takes a minute or two"
 	@$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.runtime $@
+
+# The archive's package must not share an environment with ours: its tests show that ours needs nothing of it.
+$(INTEROP)/.installed: tests/interop/requirements.txt
+	@scripts/make-venv "$(INTEROP)" $(PYTHON)
+	@echo "Installing the archive's own package into $(INTEROP)"
+	@$(INTEROP)/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/interop/requirements.txt
+	@touch $@
