@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import time
 
 import pytest
@@ -135,6 +136,21 @@ def test_each_bad_file_is_named_with_what_is_wrong_and_alone_is_sent_again_once_
     assert archive.sent() == dict.fromkeys(files, 1) | {"bad.asdf": 2, "d2/002.txt": 2}
     assert archive.sessions() == 2
     archive.assert_at_rest()
+
+
+def test_from_a_bucket_the_files_go_to_the_archive_without_passing_through_us(archives, providers):
+    files = some_files(8) | {"Größe 1+1.txt": b"odd", "large.bin": os.urandom(17 * MIB)}
+    archive = archives()
+    provider = providers(archive, files)
+    archive.aws.store.create_bucket("source")
+    for path, data in files.items():
+        archive.aws.place("source", path, data)
+    shutil.rmtree(provider.root / "data")
+    command = ["s3://source" if word == "data" else word for word in provider.delivering]
+    ended = provider.run(*command)
+    assert (ended.code, ended.summary["outcome"]) == (0, "complete"), ended.stderr
+    archive.assert_delivered(files)
+    assert not [path for path in archive.sent() if files[path]]
 
 
 def test_a_refused_label_ends_the_delivery_with_the_validators_reason(archives, providers):
