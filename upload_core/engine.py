@@ -30,7 +30,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.ports import Ports, TransferType
-from upload_core.retry import insist
+from upload_core.retry import OutageProbe, insist
 from upload_core.timestamps import iso
 
 Observer = Callable[[Record], object]
@@ -38,9 +38,6 @@ T = TypeVar("T")
 
 SNAPSHOT_EVERY: Final = 500_000
 """Events between snapshots: a second of replay."""
-PROBE_FIRST_MS: Final = 1_000
-PROBE_LONGEST_MS: Final = 30_000
-"""During an outage the archive is asked after 1 s, then at doubled intervals up to half a minute."""
 LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
@@ -71,8 +68,7 @@ class Engine:
         self._dispatching = False
         self._now_ms = 0
         self._polled_ms = 0
-        self._probe_ms = 0
-        self._probe_wait_ms = PROBE_FIRST_MS
+        self._probe = OutageProbe()
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
 
@@ -257,24 +253,16 @@ class Engine:
 
     def _tick(self, *, queue: bool) -> None:
         failed, self._failed = self._failed, []
-        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, self._probe_due(), failed))
+        probe = not self.delivery.facts.outage_ms or (not self.busy and self._probe.due(self.now_ms()))
+        if not self.delivery.facts.outage_ms:
+            self._probe = OutageProbe()
+        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, failed))
 
     def guard(self) -> None:
         """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""
         facts = self.delivery.facts
         if facts.lock_etag and self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
             self.renew_lock()
-
-    def _probe_due(self) -> bool:
-        """During an outage: whether it is time to try again; the waits double."""
-        if not self.delivery.facts.outage_ms:
-            self._probe_ms, self._probe_wait_ms = 0, PROBE_FIRST_MS
-            return True
-        if self.now_ms() < self._probe_ms or self.busy:
-            return False
-        self._probe_ms = self.now_ms() + self._probe_wait_ms
-        self._probe_wait_ms = min(PROBE_LONGEST_MS, self._probe_wait_ms * 2)
-        return True
 
     def collect(self, timeout_s: float) -> None:
         """Take in what workers hand back; raises `IdentityError` if one was refused for its credentials."""

@@ -55,3 +55,24 @@ def insist(act: Callable[[], T], clock: Clock) -> T:
         except ArchiveUnavailableError:
             clock.sleep(INSIST_WAIT_S * 2**attempt)
     return act()
+
+
+PROBE_FIRST_MS: Final = 1_000
+PROBE_LONGEST_MS: Final = 30_000
+"""During an outage the archive is asked after 1 s, then at doubled intervals up to half a minute."""
+
+
+class OutageProbe:
+    """Paces the attempts during one outage."""
+
+    def __init__(self) -> None:
+        self._next_ms = 0
+        self._wait_ms = PROBE_FIRST_MS
+
+    def due(self, now_ms: int) -> bool:
+        """Whether the archive may be asked again now; if so, the next time is put off twice as long."""
+        if now_ms < self._next_ms:
+            return False
+        self._next_ms = now_ms + self._wait_ms
+        self._wait_ms = min(PROBE_LONGEST_MS, self._wait_ms * 2)
+        return True

@@ -193,7 +193,7 @@ def test_asking_again_with_the_same_key_starts_nothing_new(session):
     first = session.ports.pipeline.validator
     assert session.start().already_running
     assert session.start("another key").already_running
-    session.ports.pipeline.close()
+    first.end("over")
     assert not session.start().already_running
     assert session.ports.pipeline.validator is first
     assert [request.idempotency_key for request in session.ports.pipeline.requests] == [

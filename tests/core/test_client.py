@@ -833,7 +833,7 @@ def test_a_validator_that_ends_by_itself_ends_the_session(world):
         validator.alive = False
         return [validator.row("shutdown", "self", "error", "reason: out of memory"), validator.row("stop", "self")]
 
-    setattr(world.ports, "pipeline", OddPipeline(world.real["control"], world.ports.clock, answer))  # noqa: B010
+    world.ports.pipeline = OddPipeline(world.real["control"], world.ports.clock, answer)
     summary = world.client().run()
     assert (summary.exit_code, summary.reason, summary.message) == (6, "validator", "reason: out of memory")
 

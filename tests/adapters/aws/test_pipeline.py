@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import Any
 
 import attrs
 import pytest
@@ -16,7 +17,7 @@ from upload_core.wire import Keys, encode_rows
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:init"
 KEYS = Keys("d", "1", "staging")
-START = {"agent_id": "us", "idempotency_key": "us:1", "client_config": None}
+START: dict[str, Any] = {"agent_id": "us", "idempotency_key": "us:1", "client_config": None}
 
 
 class Init:

@@ -141,10 +141,10 @@ def test_credentials_that_live_seconds_fail_no_file_of_a_longer_delivery(archive
 
 
 def test_a_renewal_that_is_refused_asks_once_and_the_run_goes_on(archive, aws, cognito, person):
-    aws.settings.credentials_lifetime_s = 4.0
-    cognito.id_token_lifetime_s = 4.0
+    aws.settings.credentials_lifetime_s = 3.0
+    cognito.id_token_lifetime_s = 3.0
     slowly(archive, aws, 1.2)
-    client = archive.client(ports=archive.ports(browser=False), n_threads=2)
+    client = archive.client(ports=archive.ports(browser=False), n_threads=1)
 
     def revoke(record):
         if isinstance(record.event, ev.TransferCompleted) and not person.asked:
