@@ -62,7 +62,7 @@ class Tick:
     busy: Collection[int] = ()
     queue: bool = True
     probe: bool = True
-    failed: Sequence[int] = ()
+    failed: Collection[int] = ()
 
 
 @attrs.frozen

@@ -81,7 +81,8 @@ class Conversation:
         path, message_of = self._delivery.table.path, self._delivery.messages.get
         stored = [("transfer", path(file), "") for file in effect.stored]
         failed = [("transfer", path(file), message_of(file) or "interrupted") for file in effect.failed]
-        return self._encode(stored, now_ms) + self._encode(failed, now_ms, status="error")
+        # failures first: an ok may follow an error, never the other way round
+        return self._encode(failed, now_ms, status="error") + self._encode(stored, now_ms)
 
     def _encode(self, rows: Sequence[Row], now_ms: int, status: str = ev.OK) -> bytes:
         agent = self._delivery.facts.agent_id

@@ -63,7 +63,7 @@ class Engine:
         self.conversation = Conversation(ports.control, self.keys, delivery)
         self.busy: set[int] = set()
         """Files that workers are at."""
-        self._failed: list[int] = []
+        self._failed: dict[int, None] = {}  # an ordered set: whose failed attempt the validator was not told of
         self._opened = False
         self._dispatching = False
         self._now_ms = 0
@@ -252,11 +252,10 @@ class Engine:
         self._tick(queue=False)
 
     def _tick(self, *, queue: bool) -> None:
-        failed, self._failed = self._failed, []
         probe = not self.delivery.facts.outage_ms or (not self.busy and self._probe.due(self.now_ms()))
         if not self.delivery.facts.outage_ms:
             self._probe = OutageProbe()
-        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, failed))
+        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, self._failed))
 
     def guard(self) -> None:
         """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""
@@ -269,7 +268,7 @@ class Engine:
         outcomes = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
         if outcomes:
             self.busy.difference_update([outcome.file for outcome in outcomes])
-            self._failed += [o.file for o in outcomes if isinstance(o, fx.FileNotStored)]
+            self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
             self.take(cmd.OutcomesFound(outcomes))
             for outcome in outcomes:
                 if not isinstance(outcome, fx.FileStored) and outcome.fault is fx.Fault.IDENTITY:
@@ -296,6 +295,8 @@ class Engine:
         if isinstance(done, ev.Event):
             self.record([done])
         else:
+            for file in (*done.failed, *done.stored):
+                self._failed.pop(file, None)
             self.take(done)
 
     # --- end -------------------------------------------------------------------------------------

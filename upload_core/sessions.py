@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from upload_core import commands as cmd
@@ -10,7 +11,18 @@ from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core import transfers
 from upload_core.commands import NOTHING, Decision
-from upload_core.lifecycle import ABANDONED, DONE, FAILED, INVALID, PENDING, READY, REPORTED, TRANSFERRING, UNRESOLVED
+from upload_core.lifecycle import (
+    ABANDONED,
+    DONE,
+    FAILED,
+    INVALID,
+    PENDING,
+    READY,
+    REPORTED,
+    TRANSFERRING,
+    UNRESOLVED,
+    VALID,
+)
 from upload_core.recovery import Run
 from upload_core.validation import Entry
 
@@ -18,6 +30,7 @@ if TYPE_CHECKING:
     from upload_core.delivery import Delivery
 
 FINISHED_OUTCOMES: Final = frozenset({"complete", "incomplete"})
+_TOLD: Final = frozenset({REPORTED, VALID, INVALID})
 ROWS_PER_APPEND: Final = 5_000
 """Bounds one append to about a megabyte; at one append per second still far above what a validator judges."""
 PROBE_AFTER_MS: Final = 30_000
@@ -176,15 +189,17 @@ def _close(outcome: str, reason: str, message: str) -> Decision:
     return Decision(effects=[fx.CloseSession(outcome, reason, message)])
 
 
-def _due_rows(d: Delivery, failed: Sequence[int], now_ms: int) -> list[fx.Effect]:
+def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effect]:
     """The rows that our log is due: what is stored, by age; signs of life when there is nothing else to say."""
     facts, limits = d.facts, d.limits
     if d.client_state != "running":
         return []
     waited_ms = now_ms - facts.appended_ms
-    if (d.counts[DONE] or failed) and waited_ms >= limits.report_interval_s * 1000:
+    # of a file that was announced meanwhile no failure may be told any more: the validator would die of it
+    untold = tuple(islice((file for file in failed if d.states[file] not in _TOLD), ROWS_PER_APPEND))
+    if (d.counts[DONE] or untold) and waited_ms >= limits.report_interval_s * 1000:
         if facts.run_confirmed:
-            return [fx.ReportFiles(tuple(d.take(DONE, ROWS_PER_APPEND)), tuple(failed[:ROWS_PER_APPEND]))]
+            return [fx.ReportFiles(tuple(d.take(DONE, ROWS_PER_APPEND)), untold)]
         # rows written before the validator looked are never read: one file is the probe
         if d.counts[DONE] and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
             return [fx.ReportFiles(tuple(d.take(DONE, 1)))]
