@@ -116,7 +116,7 @@ def _unexpected(e: ev.UnexpectedVerdictFound) -> str:
 
 def _noted(e: ev.LogEntryNoted) -> str:
     said = f": {_shown(e.message)}" if e.message else ""
-    return f"the validator wrote a row of the unknown category {_shown(e.category)!r}{said}"
+    return f"the validator wrote a row {_shown(e.category)!r} that means nothing to this run{said}"
 
 
 def _deferred(e: ev.VerdictDeferred) -> str:

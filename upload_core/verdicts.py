@@ -65,8 +65,12 @@ def _verdict(file: int, state: str, entry: Entry, meaning: Meaning) -> ev.FileEv
             return ev.VerdictDeferred(file, entry.status, entry.message)
 
 
-def _session_entry(entry: Entry) -> ev.Event:
-    """The event of an entry that concerns no file."""
+def _session_entry(entry: Entry, *, awaited: bool) -> ev.Event:
+    """The event of an entry that concerns no file; `awaited` says that the run we asked for has not spoken yet.
+
+    Its first words are an `init` row. What ends before them is an earlier run: the archive's validator gives its lock
+    back before it writes its last rows, so the next run may have been asked for by then.
+    """
     if entry.category == "init" and entry.status != ev.OK:
         # its ref names what it stumbled over: itself, the lock, the label or the index
         return ev.ValidatorStartFailed(entry.message or f"{entry.ref}: {entry.status}")
@@ -76,9 +80,9 @@ def _session_entry(entry: Entry) -> ev.Event:
                 return ev.ValidatorStarted(entry.message)
             case "keepalive":
                 return ev.ValidatorKeptAlive(entry.message)
-            case "shutdown":
+            case "shutdown" if not awaited:
                 return ev.ValidatorShutDown(entry.status, entry.message)
-            case "stop":
+            case "stop" if not awaited:
                 return ev.ValidatorStopped()
             case _:
                 pass
@@ -92,13 +96,15 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
         events.append(ev.ValidatorLogRestarted(found.restarted))
     catching_up = d.client_state in CATCHING_UP
     confirmed = d.facts.run_confirmed or catching_up
+    awaited = d.facts.run_open and not d.facts.run_started
     codes: dict[int, int] = {}  # states as they will be, once the events so far are applied
     for entry in found.entries:
         if isinstance(entry, MalformedLine):
             events.append(ev.LogLineRejected(entry.offset, entry.reason, entry.text))
             continue
         if entry.category != "validation":
-            events.append(_session_entry(entry))
+            events.append(_session_entry(entry, awaited=awaited))
+            awaited = awaited and entry.category != "init"
             continue
         file = d.find(entry.ref)
         if file is None:

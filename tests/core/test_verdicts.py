@@ -132,6 +132,29 @@ def test_a_start_that_failed_is_one_whatever_it_stumbled_over_and_its_first_word
     assert (delivery.client_state, delivery.facts.validator_message) == ("stopped", "summary: could not acquire lock")
 
 
+def awaiting():
+    delivery = delivery_in("ready", "starting")
+    delivery.facts.run_open = True
+    return delivery
+
+
+def test_the_last_rows_of_an_earlier_run_do_not_end_the_one_that_was_asked_for():
+    delivery = awaiting()
+    heard(delivery, entry("shutdown", "self", "ok", "client status: quit"), entry("stop", "self"))
+    assert (delivery.client_state, delivery.facts.run_open, delivery.facts.validator_message) == ("starting", True, "")
+    heard(delivery, entry("stop", "self"), entry("init", "self"), offset=200)
+    assert delivery.client_state == "running"
+    heard(delivery, entry("shutdown", "self", "ok", "all done"), entry("stop", "self"), offset=300)
+    assert (delivery.client_state, delivery.facts.run_open) == ("stopped", False)
+
+
+def test_a_run_that_fails_to_start_is_over_with_its_stop_row():
+    delivery = awaiting()
+    heard(delivery, entry("stop", "self"), entry("init", "lock", "failure", "no lock"), entry("stop", "self"))
+    assert (delivery.client_state, delivery.facts.run_open) == ("stopped", False)
+    assert delivery.facts.validator_message == "no lock"
+
+
 def test_nothing_new_is_no_event():
     assert heard(delivery_in("ready"), offset=0) == []
 
