@@ -29,6 +29,7 @@ demo: $(VENV)/.runtime
 	@$(BIN)/upload-core demo $(ARGS)
 
 test: check $(INTEROP)/.installed
+	@scripts/install-system-packages
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 interop: $(VENV)/.dev $(INTEROP)/.installed
