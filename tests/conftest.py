@@ -1,6 +1,8 @@
 """For every test: hypothesis is as patient as a busy machine needs, and no test can reach AWS by accident."""
 
 import os
+import signal
+import threading
 
 import pytest
 from hypothesis import settings
@@ -22,3 +24,10 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+def pytest_configure(config):
+    """Processes that tests start shall hear signals as usual, also where nohup or a shell's background keeps us from it."""
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+            signal.signal(number, usual)
