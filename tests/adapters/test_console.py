@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import select
 from pathlib import Path
 
@@ -127,6 +128,16 @@ def test_a_terminal_shows_a_live_line_and_gets_its_cursor_back(tmp_path):
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
     assert "\x1b[31m\r" not in shown
     assert "[bold]bad\\x1b[31m" in shown
+
+
+def test_a_warning_stands_on_a_line_of_its_own_above_the_live_line(tmp_path):
+    desk = Desk(tmp_path, count=30)
+    (desk.data / "zz bad name").write_text("bad")
+    desk.index()
+    _, shown = in_a_terminal(desk.deliver_slowly, tmp_path)
+    before = shown[: shown.index("zz bad name was found invalid")]
+    line = re.split(r"\n|\x1b\[2K", before)[-1]  # what a line feed or an erased line left of it
+    assert "files stored" not in line
 
 
 def test_a_terminal_without_colours_gets_none(tmp_path):

@@ -66,7 +66,13 @@ class Progress:
             from rich.live import Live
 
             self._live = Live(
-                get_renderable=self._renderable, console=self._console.rich(), refresh_per_second=4, transient=True
+                get_renderable=self._renderable,
+                console=self._console.rich(),
+                refresh_per_second=4,
+                transient=True,
+                # a replaced sys.stderr would look to the console like another place to write to
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             self._live.start()
             self._console.live = self._live
