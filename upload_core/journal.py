@@ -12,7 +12,7 @@ import operator
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import attrs
 import msgspec
@@ -49,6 +49,23 @@ class Header(msgspec.Struct, frozen=True):
     first_seq: int
     nonce: str
     previous_crc: str
+
+    @classmethod
+    def first(cls, created: ev.DeliveryCreated, nonce: str) -> Self:
+        """The header of a journal's first segment."""
+        return cls(
+            "upload-core",
+            FORMAT_VERSION,
+            created.dataset,
+            created.delivery_id,
+            created.transfer_type,
+            created.agent_id,
+            created.index_digest,
+            segment=1,
+            first_seq=1,
+            nonce=nonce,
+            previous_crc="00000000",
+        )
 
 
 class Record(msgspec.Struct, frozen=True):

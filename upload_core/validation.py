@@ -26,9 +26,6 @@ accident, and the rows inside are waited for by somebody."""
 TEXT_LIMIT: Final = 1_000
 """Characters of a malformed line that are kept: enough to recognise it, little enough to write down."""
 
-OK: Final = "ok"
-"""The status of a row that reports success; every other one reports that something is wrong."""
-
 FIELDS: Final = ("time", "category", "ref", "status", "message", "agent_id")
 
 

@@ -25,7 +25,7 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
-from upload_core.journal import FORMAT_VERSION, Header, Position, encode_header, encode_together, is_torn
+from upload_core.journal import Header, Position, encode_header, encode_together, is_torn
 from upload_core.text import printable
 from upload_core.timestamps import parse_iso
 
@@ -108,19 +108,7 @@ class DirectoryJournal:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take()
             write_durably(self.path / table_name(0), table.encode())
-            self._header = Header(
-                "upload-core",
-                FORMAT_VERSION,
-                created.dataset,
-                created.delivery_id,
-                created.transfer_type,
-                created.agent_id,
-                created.index_digest,
-                segment=1,
-                first_seq=1,
-                nonce=secrets.token_hex(8),
-                previous_crc="00000000",
-            )
+            self._header = Header.first(created, secrets.token_hex(8))
             delivery = Delivery.begin(created, table)
             self._begin_segment(self._header, [([created], time_ms)])
             fsync_directory(self.path.parent)

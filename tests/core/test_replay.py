@@ -23,20 +23,7 @@ def directory(tmp_path, monkeypatch):
 
 
 def header(recorded: Recording) -> Header:
-    created = recorded.created
-    return Header(
-        "upload-core",
-        1,
-        created.dataset,
-        created.delivery_id,
-        created.transfer_type,
-        created.agent_id,
-        created.index_digest,
-        segment=1,
-        first_seq=1,
-        nonce="n",
-        previous_crc="00000000",
-    )
+    return Header.first(recorded.created, "n")
 
 
 def replayed(recorded: Recording, data: bytes, start: Position, onto: Delivery | None = None) -> Delivery:

@@ -18,9 +18,10 @@ from upload_adapters.aws.bucket import patiently
 from upload_adapters.aws.errors import AwsError, AwsPipelineError, AwsUnavailableError, translated
 from upload_adapters.aws.lambda_answer import ANSWER_BYTES_MAX, Answer, parse_answer
 from upload_core.errors import ConfigurationError, PipelineError
+from upload_core.events import OK
 from upload_core.ports import ControlBucket, Pipeline, PipelineAnswer
 from upload_core.text import printable
-from upload_core.validation import OK, Entry, LogParser
+from upload_core.validation import Entry, LogParser
 from upload_core.wire import Keys
 
 READ_TIMEOUT_S: Final = 300.0

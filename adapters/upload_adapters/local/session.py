@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from upload_core.checksum import parse_checksum
-from upload_core.validation import OK, Entry, MalformedLine
+from upload_core.events import OK
+from upload_core.validation import Entry, MalformedLine
 from upload_core.wire import IndexRow
 
 FAILURE: Final = "failure"

@@ -16,8 +16,9 @@ from typing import Final
 
 from upload_core.checksum import crc32_base64, parse_checksum
 from upload_core.errors import ArchiveError, ArchiveUnavailableError, UploadClientError
+from upload_core.events import OK
 from upload_core.logs import AppendLog
-from upload_core.validation import OK, LogParser
+from upload_core.validation import LogParser
 from upload_core.wire import SELF, IndexRow, LogRow, encode_rows, parse_index
 
 from .disk import ProcessLock

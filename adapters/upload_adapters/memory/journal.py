@@ -9,7 +9,7 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
-from upload_core.journal import FORMAT_VERSION, Header, Position, encode_batch, encode_header, replay
+from upload_core.journal import Header, Position, encode_batch, encode_header, replay
 from upload_core.ports import Journal
 
 
@@ -53,19 +53,7 @@ class MemoryJournal:
 
     def create(self, created: ev.DeliveryCreated, table: FileTable, *, time_ms: int) -> Delivery:
         self._take()
-        header = Header(
-            "upload-core",
-            FORMAT_VERSION,
-            created.dataset,
-            created.delivery_id,
-            created.transfer_type,
-            created.agent_id,
-            created.index_digest,
-            segment=1,
-            first_seq=1,
-            nonce="memory",
-            previous_crc="00000000",
-        )
+        header = Header.first(created, "memory")
         head, self._start = encode_header(header)
         self._data = bytearray(head)
         self._created, self._table, self._end = created, table, self._start
