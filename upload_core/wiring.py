@@ -37,6 +37,8 @@ class WiringRequest:
     """Whether a sign-in may open a browser here; otherwise its address is shown and the answer pasted."""
     allow_case_duplicates: bool = False
     """Whether paths may differ by letter case or Unicode form alone."""
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    """Settings of a deployment by name, over its file and the environment."""
 
 
 class Wiring(Protocol):

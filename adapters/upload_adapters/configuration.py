@@ -156,7 +156,7 @@ def load(
     given |= dict(_from_environment(environ))
     for name, flag in (flags or {}).items():
         if flag is not None:
-            origin = f"flag --{name.partition('.')[2].replace('_', '-')}"
+            origin = f"flag --set {printable(name, 100)}"
             given[name] = (_checked(_known(name, origin), flag, origin, typed=False), origin)
     values = tuple(ConfigValue(s.name, *given[s.name], secret=s.secret) for s in SETTINGS)
     configuration = Configuration(values, place, tuple(_aws_variables(environ)))

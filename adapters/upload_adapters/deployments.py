@@ -33,9 +33,9 @@ def is_deployment(to: str) -> bool:
     return to.endswith(".toml") or os.path.isfile(os.path.join(to, configuration.FILE_NAME))
 
 
-def load(to: str | None) -> Configuration:
-    """The configuration of a deployment file, the environment over it; raises `ConfigurationError`."""
-    return configuration.load(to, environ=os.environ)
+def load(to: str | None, flags: Mapping[str, str]) -> Configuration:
+    """The configuration of a deployment file, environment and flags over it; raises `ConfigurationError`."""
+    return configuration.load(to, environ=os.environ, flags=flags)
 
 
 def archive_name(configured: Configuration, request: WiringRequest) -> str:
@@ -46,18 +46,22 @@ def archive_name(configured: Configuration, request: WiringRequest) -> str:
 
 def recorded_settings(configured: Configuration) -> dict[str, str]:
     """The file's place and every value that was set, as `load_recorded` wants them; without what is secret."""
+    variables = {setting.name: setting.variable for setting in configuration.SETTINGS}
     found = {} if configured.path is None else {FILE_SETTING: os.path.abspath(configured.path)}
     for value in configured.values:
         if value.secret or value.value is None or value.origin == "default":
             continue
-        # A variable overrules the file also when the session that resumes has it no more.
-        name = value.origin.removeprefix("environment ") if value.origin.startswith("environment ") else value.name
-        found[name] = str(value.value)
+        # A variable or flag overrules the file also when the session that resumes has it no more.
+        overruling = value.origin.startswith(("environment ", "flag "))
+        found[variables[value.name] if overruling else value.name] = str(value.value)
     return found
 
 
-def load_recorded(settings: Mapping[str, str], to: str | None = None) -> Configuration:
-    """The configuration that a journal recorded: the file as it is now (`to`, if it has moved), variables over it.
+def load_recorded(
+    settings: Mapping[str, str], to: str | None = None, flags: Mapping[str, str] | None = None
+) -> Configuration:
+    """The configuration that a journal recorded: the file as it is now (`to`, if it has moved), variables and flags
+    over it.
 
     A file that is gone stands as it was recorded.
     """
@@ -69,7 +73,7 @@ def load_recorded(settings: Mapping[str, str], to: str | None = None) -> Configu
         path = None
     # An empty variable counts as not set.
     given = {name: value for name, value in os.environ.items() if value}
-    return configuration.load(None if path is None else Path(path), environ=variables | given)
+    return configuration.load(None if path is None else Path(path), environ=variables | given, flags=flags)
 
 
 def ports(configured: Configuration, request: WiringRequest, person: Person) -> AwsPorts:

@@ -186,8 +186,9 @@ def wire(request: WiringRequest) -> Ports:
         settings["label"] = label.path
     console = TerminalConsole()
     if deployments.is_deployment(to):
-        place = _aws_place(deployments.load(to), request, check, console)
+        place = _aws_place(deployments.load(to, request.settings), request, check, console)
     else:
+        _demand_no_settings(request.settings, to)
         place = _scheme_of(to).place(to, request, check)
     return _assembled(place, request, _source_for(place, request.source), journal, label, settings, console)
 
@@ -195,7 +196,7 @@ def wire(request: WiringRequest) -> Ports:
 def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Ports:
     """Ports for the delivery that a journal recorded.
 
-    `overrides` (check, label, browser, and to: a deployment file that has moved) replaces what it says, where not None.
+    `overrides` (check, label, browser, settings, and to: a deployment file that has moved) replaces what it says, where not None.
     Raises `ConfigurationError` if there is no journal, or if what it names cannot be found any more.
     """
     created, source = recorded(Path(journal))
@@ -213,15 +214,24 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
         overrides.get("to"),
         journal,
         browser=overrides.get("browser") is not False,
+        settings=overrides.get("settings") or {},
     )
     label = None if label_path is None else read_label(label_path)
     console = TerminalConsole()
     if created.archive.startswith(deployments.SCHEME):
-        place = _aws_place(deployments.load_recorded(settings, request.to), request, check, console)
+        place = _aws_place(deployments.load_recorded(settings, request.to, request.settings), request, check, console)
         deployments.demand_same(created.archive, place.name)
     else:
+        _demand_no_settings(request.settings, created.archive)
         place = _scheme_of(created.archive).place(created.archive, request, check)
     return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
+
+
+def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
+    if settings:
+        raise ConfigurationError(
+            f"{printable(next(iter(settings)), 100)} is a setting of a deployment (mast.toml); {printable(archive, 300)} has none"
+        )
 
 
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:

@@ -33,7 +33,7 @@ def test_a_flag_goes_before_the_environment_before_the_file_before_the_default(f
     environ = {"UPLOAD_CORE_DEPLOYMENT_REGION": "eu-west-1", "UPLOAD_CORE_DEPLOYMENT_NAME": "mine"}
     found = load(file, environ=environ, flags={"deployment.region": "ap-south-1", "deployment.name": None})
     assert [(found[name].value, found[name].origin) for name in ("deployment.region", "deployment.name")] == [
-        ("ap-south-1", "flag --region"),
+        ("ap-south-1", "flag --set deployment.region"),
         ("mine", "environment UPLOAD_CORE_DEPLOYMENT_NAME"),
     ]
     assert (found["identity.client_id"].origin, found["identity.wait_s"].origin) == (f"file {file}", "default")
@@ -134,9 +134,9 @@ def test_the_environment_is_checked_as_the_file_is(file):
     assert load(file, environ={"UPLOAD_CORE_IDENTITY_WAIT_S": "60"}).number("identity.wait_s") == 60
     with pytest.raises(ConfigurationError, match="environment UPLOAD_CORE_IDENTITY_WAIT_S must be a whole number"):
         load(file, environ={"UPLOAD_CORE_IDENTITY_WAIT_S": "x"})
-    with pytest.raises(ConfigurationError, match="flag --kind must be one of"):
+    with pytest.raises(ConfigurationError, match=r"flag --set identity\.kind must be one of"):
         load(file, environ={}, flags={"identity.kind": "x"})
-    with pytest.raises(ConfigurationError, match="flag --regoin is unknown"):
+    with pytest.raises(ConfigurationError, match=r"flag --set deployment\.regoin is unknown"):
         load(file, environ={}, flags={"deployment.regoin": "x"})
 
 

@@ -7,6 +7,7 @@ import os
 import click
 
 from upload_adapters import configuration, deployments
+from upload_adapters.cli.options import setting_option
 from upload_adapters.cli.output import write_cells, write_json, write_line
 from upload_adapters.wiring import TO_VARIABLE
 
@@ -33,14 +34,15 @@ def command() -> None:
 
 @command.command()
 @click.option("--to", metavar="FILE", help="A deployment's mast.toml; otherwise $UPLOAD_CORE_TO, or mast.toml here.")
+@setting_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(to: str | None, as_json: bool) -> int:
+def show(to: str | None, settings: dict[str, str], as_json: bool) -> int:
     """Show every value and its origin.
 
     Three columns: name, value, origin. Secrets are masked, so the output may be passed on.
     """
     path, origin = chosen(to)
-    rows = list(deployments.load(path).show())
+    rows = list(deployments.load(path, settings).show())
     if as_json:
         found = [{"name": name, "value": value, "origin": where} for name, value, where in rows]
         write_json({"file": path, "file_origin": origin, "settings": found})

@@ -7,6 +7,7 @@ import os
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
+from upload_adapters.cli.options import setting_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.index_file import read_index
@@ -32,6 +33,7 @@ from upload_core.wiring import WiringRequest
     "--max-retries", type=click.IntRange(0, 200), default=2, show_default=True, help="Further attempts per file."
 )
 @click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
+@setting_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
@@ -49,6 +51,7 @@ def command(
     jobs: int,
     max_retries: int,
     check: str | None,
+    settings: dict[str, str],
     no_browser: bool,
     allow_case_duplicates: bool,
     as_json: bool,
@@ -75,6 +78,7 @@ def command(
             check,
             browser=not no_browser,
             allow_case_duplicates=allow_case_duplicates,
+            settings=settings,
         )
         if journal is None:
             _demand_name(dataset, delivery_id)

@@ -6,18 +6,20 @@ import click
 
 from upload_adapters import deployments
 from upload_adapters.cli.config import chosen
+from upload_adapters.cli.options import setting_option
 from upload_adapters.console import TerminalConsole
 
 
 @click.command()
 @click.option("--to", metavar="FILE", help="The archive's mast.toml; otherwise $UPLOAD_CORE_TO.")
-def command(to: str | None) -> int:
+@setting_option
+def command(to: str | None, settings: dict[str, str]) -> int:
     """End a sign-in.
 
     Revokes what `login` kept in the keyring and forgets it. The browser's own session is ended by the page shown.
     """
     console = TerminalConsole()
-    configured = deployments.load(chosen(to)[0])
+    configured = deployments.load(chosen(to)[0], settings)
     if configured.text("identity.kind") != "cognito":
         console.message("nothing to do: AWS credentials of this machine need no sign-in", "success")
         return 0

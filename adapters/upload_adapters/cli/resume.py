@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
+from upload_adapters.cli.options import setting_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.wiring import wire_journal
@@ -14,17 +15,26 @@ from upload_core.client import UploadClient
 @click.command()
 @click.argument("journal", type=click.Path())
 @click.option("--to", metavar="FILE", help="The archive's deployment file, if it has moved since.")
+@setting_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-def command(journal: str, to: str | None, no_browser: bool, as_json: bool, events: bool, quiet: bool) -> int:
+def command(
+    journal: str,
+    to: str | None,
+    settings: dict[str, str],
+    no_browser: bool,
+    as_json: bool,
+    events: bool,
+    quiet: bool,
+) -> int:
     """Go on with a delivery from its journal.
 
     Everything else (source, archive, settings) is as the journal recorded it.
     """
     with Interrupts() as interrupts:
-        ports = wire_journal(journal, {"to": to, "browser": not no_browser})
+        ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
         console = prepare(ports, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, debug=debugging())
         return run(client, console, interrupts, as_json=as_json)

@@ -390,7 +390,7 @@ def test_the_core_may_be_asked_without_ports(archive):
 def test_no_secret_of_the_environment_reaches_the_settings(archive, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "CANARY")
-    settings = deployments.recorded_settings(deployments.load(str(archive.toml)))
+    settings = deployments.recorded_settings(deployments.load(str(archive.toml), {}))
     assert "CANARY" not in json.dumps(settings)
 
 
