@@ -31,10 +31,6 @@ class DirectoryArchive:
     def __reduce__(self) -> tuple[type[DirectoryArchive], tuple[str]]:
         return DirectoryArchive, (self.root,)
 
-    def path_of(self, relpath: str) -> str:
-        """Where the object lies."""
-        return os.path.join(self.root, *parts_of(relpath))
-
     def stat(self, relpath: str) -> StoredObject | None:
         """The stored object with the CRC32 of its bytes as they are now, or None."""
         parts = parts_of(relpath)

@@ -35,7 +35,6 @@ class Session:
                 raise ValueError(f"the index names {row.path!r} twice")
             if row.will_transfer:
                 self._expected[row.path] = -1 if row.checksum is None else parse_checksum(row.checksum)
-        self._reported = 0
         self.verdicts: Counter[str] = Counter()
         self.stopping = False
 
@@ -80,7 +79,6 @@ class Session:
         if crc is None:
             raise SessionBrokenError(f"{path!r} was reported twice")
         self._expected[path] = None
-        self._reported += 1
         return [(path, crc)]
 
     def settle(self, verdict: str) -> None:
