@@ -18,6 +18,7 @@ from upload_core import commands as cmd
 from upload_core import events as ev
 from upload_core import sessions, transfers, verdicts
 from upload_core.commands import Decision
+from upload_core.effects import OpenUpload
 from upload_core.errors import IllegalEventError
 from upload_core.facts import FACT_CHANGES, Facts
 from upload_core.files import FileTable
@@ -72,6 +73,8 @@ class Delivery:
     client: ClientLifecycle = attrs.field(factory=ClientLifecycle, repr=False)
     messages: dict[int, str] = attrs.field(factory=dict, repr=False)
     deferred: dict[int, tuple[str, str]] = attrs.field(factory=dict, repr=False)
+    uploads: dict[int, OpenUpload] = attrs.field(factory=dict, repr=False)
+    """Multipart uploads that are open; only files that are sent in parts have one."""
     limits: Limits = attrs.field(factory=Limits)
     """How the host paces this client; not part of the state."""
     retry_due_ms: OrderedDict[int, int] = attrs.field(factory=OrderedDict, repr=False)
@@ -264,6 +267,13 @@ class Delivery:
                 self.deferred.pop(file, None)
             case ev.VerdictDeferred():
                 self.deferred[file] = (event.status, event.message)
+            case ev.UploadBegun():
+                self.uploads[file] = OpenUpload(event.upload_id, event.part_size, event.fingerprint, {})
+            case ev.PartStored():
+                if (upload := self.uploads.get(file)) is not None:
+                    upload.parts[event.number] = event.checksum
+            case ev.UploadEnded():
+                self.uploads.pop(file, None)
             case ev.FileFoundStored() | ev.FileFoundMissing() | ev.FileFoundValid():
                 self.deferred.pop(file, None)
             case ev.FileRequeued() | ev.FileRevised():
@@ -295,6 +305,11 @@ class Delivery:
             "deferred": sorted(self.deferred.items()),
             "files": len(self.states),
         }
+        if self.uploads:  # left out when empty, as any fact at its default
+            head["uploads"] = [
+                (file, upload.upload_id, upload.part_size, upload.fingerprint, sorted(upload.parts.items()))
+                for file, upload in sorted(self.uploads.items())
+            ]
         return msgspec.json.encode(head, order="deterministic") + b"\n" + bytes(self.states) + bytes(self.retries)
 
     @classmethod
@@ -313,6 +328,10 @@ class Delivery:
             facts=head.facts,
             messages=dict(head.messages),
             deferred=dict(head.deferred),
+            uploads={
+                file: OpenUpload(upload_id, part_size, fingerprint, dict(parts))
+                for file, upload_id, part_size, fingerprint, parts in head.uploads
+            },
         )
         delivery.client.restore(head.client)
         delivery.refresh_derived()
@@ -331,6 +350,7 @@ class _Head(msgspec.Struct):
     messages: list[tuple[int, str]]
     deferred: list[tuple[int, tuple[str, str]]]
     files: int
+    uploads: list[tuple[int, str, int, str, list[tuple[int, str]]]] = []
 
 
 DECIDERS: Final[dict[type, Callable[[Delivery, Any, int], Decision]]] = {

@@ -42,19 +42,45 @@ class ArchiveHolds(Enum):
     """The archive did not answer."""
 
 
+# --- large files, which an archive may take in parts ----------------------------------------------
+
+
+class StoredPart(Value, frozen=True):
+    """One part of a multipart upload as the archive confirmed it: its number, from 1, and its CRC32 (base64)."""
+
+    number: int
+    checksum: str
+    etag: str = ""
+
+
+class OpenUpload(Value, frozen=True):
+    """A multipart upload that is neither completed nor aborted, as far as is known.
+
+    `fingerprint` is that of the source file whose bytes its parts are; `parts` are those acknowledged, number -> CRC32.
+    Parts are `part_size` bytes, the last one what is left.
+    """
+
+    upload_id: str
+    part_size: int
+    fingerprint: str
+    parts: dict[int, str] = {}
+
+
 # --- effects on files: performed by the dispatcher's workers -------------------------------------
 
 
 class TransferFile(Value, frozen=True):
     """Store the source file `relpath` whole and equal, or not at all; answered by `FileStored` or `FileNotStored`.
 
-    `size` is the indexed size in bytes; `checksum` the indexed CRC32 (base64), or None if the index has none.
+    `size` is the indexed size in bytes; `checksum` the indexed CRC32 (base64), or None if the index has none; `upload`
+    what an earlier attempt left open, to be gone on with.
     """
 
     file: int
     relpath: str
     size: int
     checksum: str | None
+    upload: OpenUpload | None = None
 
 
 class InspectFile(Value, frozen=True):
@@ -100,6 +126,33 @@ class FileInspected(Value, frozen=True):
 
 
 FileOutcome = FileStored | FileNotStored | FileInspected
+"""How an order ends: each order is answered by exactly one of these."""
+
+
+class UploadBegun(Value, frozen=True):
+    """The archive opened a multipart upload for the file; the order goes on."""
+
+    file: int
+    upload: OpenUpload
+
+
+class PartStored(Value, frozen=True):
+    """The archive acknowledged a part of the file; the order goes on."""
+
+    file: int
+    part: StoredPart
+
+
+class UploadEnded(Value, frozen=True):
+    """The file's multipart upload was completed or aborted; the order goes on."""
+
+    file: int
+
+
+FileProgress = UploadBegun | PartStored | UploadEnded
+"""What is heard of an order while it is carried out, any number of times before its outcome."""
+
+FileNews = FileOutcome | FileProgress
 
 
 # --- effects on the delivery: performed by the engine itself -------------------------------------

@@ -264,12 +264,13 @@ class Engine:
             self.renew_lock()
 
     def collect(self, timeout_s: float) -> None:
-        """Take in what workers hand back; raises `IdentityError` if one was refused for its credentials."""
-        outcomes = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
-        if outcomes:
+        """Take in what workers tell and hand back; raises `IdentityError` if one was refused for its credentials."""
+        news = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
+        if news:
+            outcomes = [told for told in news if isinstance(told, fx.FileOutcome)]
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
-            self.take(cmd.OutcomesFound(outcomes))
+            self.take(cmd.OutcomesFound(news))
             for outcome in outcomes:
                 if not isinstance(outcome, fx.FileStored) and outcome.fault is fx.Fault.IDENTITY:
                     raise IdentityError(outcome.message)
@@ -344,7 +345,7 @@ class Engine:
     def _end(self, outcome: str, reason: str, message: str) -> None:
         self._cut_transfers()
         stop = partial(self._stop_validator, patient=not reason)
-        for act in (stop, self._release_lock):
+        for act in (stop, self._end_uploads, self._release_lock):
             try:
                 act()
             except JournalError:
@@ -356,6 +357,15 @@ class Engine:
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
+
+    def _end_uploads(self) -> None:
+        """Once nothing is left to send, no multipart upload of ours stays open; until then the next session goes on."""
+        d = self.delivery
+        if d.validation_complete and d.facts.lock_etag:
+            self.guard()
+            known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
+            self._insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
+            self.record([ev.UploadEnded(file) for file in d.uploads])
 
     def _release_lock(self) -> None:
         if self._insist(self.lock.release):

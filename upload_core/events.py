@@ -69,6 +69,31 @@ class TransferInterrupted(FileEvent, frozen=True):
     message: str = ""
 
 
+# --- a large file's parts ------------------------------------------------------------------------
+
+
+class UploadBegun(FileEvent, frozen=True):
+    """The archive opened a multipart upload for the file as it was when it was opened: `fingerprint` says which content.
+
+    Parts are `part_size` bytes, the last one what is left. The next attempt goes on with this upload.
+    """
+
+    upload_id: str
+    part_size: int
+    fingerprint: str
+
+
+class PartStored(FileEvent, frozen=True):
+    """The archive acknowledged part `number` (from 1) of the open upload under the CRC32 `checksum`."""
+
+    number: int
+    checksum: str
+
+
+class UploadEnded(FileEvent, frozen=True):
+    """The file's multipart upload is over, completed or aborted; what was known of it no longer counts."""
+
+
 # --- what recovery learnt about a file -----------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 
-from upload_core.effects import FileOrder, FileOutcome
+from upload_core.effects import FileNews, FileOrder, OpenUpload, StoredPart
 from upload_core.events import DeliveryCreated, Event
 
 if TYPE_CHECKING:
@@ -108,8 +108,21 @@ class SourceFile(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """The next bytes, b"" at the end."""
 
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Those bytes, wherever `read` is; fewer only where the file ends, which is where it was when opened.
+
+        Any number of threads may ask at once.
+        """
+
     def rewind(self) -> None:
         """Go back to the first byte."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What its content's identity was when it was opened: as long as that is the same, so are the bytes.
+
+        It is kept in the journal and compared by a later session, perhaps after a restart of the machine.
+        """
 
     def verify_unchanged(self) -> None:
         """Raises `SourceChangedError` if size, times or identity are not those of the moment it was opened."""
@@ -153,6 +166,42 @@ class Source(Protocol):
         """Names directly under `prefix`, sorted; raises `SourceMissingError` if there is no such place."""
 
 
+class Attempt(Protocol):
+    """What an archive may ask, and has to tell, while it stores one file. Safe to use by many threads.
+
+    `FreeAttempt` is one without limits or memory; a dispatcher's are made from the order.
+    """
+
+    @property
+    def upload(self) -> OpenUpload | None:
+        """The multipart upload that an earlier attempt left open, as the journal knows it."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether somebody will go on with an upload that this attempt leaves open; if not, it must leave none."""
+
+    def commit(self) -> None:
+        """Raises `LockLostError` once nothing more may become visible."""
+
+    def upload_begun(self, upload: OpenUpload) -> None:
+        """The archive opened this multipart upload (or found it open); what was known of another no longer counts."""
+
+    def part_stored(self, part: StoredPart) -> None:
+        """The archive acknowledged this part of the open upload."""
+
+    def upload_ended(self) -> None:
+        """The upload was completed or aborted: what was known of it no longer counts."""
+
+    def pushed_back(self, why: str) -> None:
+        """The store asked for patience, or an answer timed out, and the adapter is about to try again by itself."""
+
+    def slot(self) -> AbstractContextManager[None]:
+        """The right to have one request with bytes under way, for as long as the context lasts."""
+
+    def spend(self, size_bytes: int) -> None:
+        """Waits until so many more bytes may be sent; called before each request that carries them."""
+
+
 class Archive(Protocol):
     """The transfer bucket. What is visible under a name is a whole file or nothing."""
 
@@ -160,14 +209,25 @@ class Archive(Protocol):
         """The stored object with its CRC32, or None."""
 
     def put(
-        self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Callable[[], None] | None = None
+        self, relpath: str, body: SourceFile, *, checksum: str | None, attempt: Attempt | None = None
     ) -> StoredObject:
         """Store the whole body, replacing what was there, under the CRC32 that the archive itself verified.
 
         `checksum` is what the body must have (None: whatever it has). Immediately before the object becomes visible
-        the adapter calls `body.verify_unchanged()` and `commit()`; whatever they raise is passed on and nothing is
-        stored. A body with an origin (`origin_of`) may be copied by the store itself instead, which then must demand
+        the adapter calls `body.verify_unchanged()` and `attempt.commit()`; whatever they raise is passed on and nothing
+        is stored. A body with an origin (`origin_of`) may be copied by the store itself instead, which then must demand
         the origin's etag and may leave `verify_unchanged` out. Raises `ChecksumMismatchError`, `SourceError`, `ArchiveError` (this object is refused for good).
+
+        An archive that takes large files in parts tells the attempt of each, and goes on with `attempt.upload` if that
+        is of the same content. It leaves an upload open only if the attempt is `resumable` and what ended it is no
+        fault of the file (`worker.fault_of`).
+        """
+
+    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+        """End every multipart upload that is open under a name that `ours` accepts; nobody goes on with any of them.
+
+        `known` are those the journal knows, relpath -> upload id; they are ended even where the archive may not be asked
+        what is open. Uploads under other names are left alone.
         """
 
     def list(self) -> Iterator[StoredObject]:
@@ -206,7 +266,7 @@ class Identity(Protocol):
 
 
 class Dispatcher(Protocol):
-    """Where transfers run. Results come back in any order, each exactly once."""
+    """Where transfers run. Outcomes come back in any order, each exactly once, and before each what is told meanwhile."""
 
     def open(self, source: Source, archive: Archive, n_threads: int) -> None:
         """Get ready to run up to `n_threads` orders at a time."""
@@ -218,8 +278,8 @@ class Dispatcher(Protocol):
     def submit(self, orders: Sequence[FileOrder]) -> None:
         """Begin these orders; never blocks for long."""
 
-    def collect(self, timeout_s: float) -> list[FileOutcome]:
-        """All outcomes at hand; waits up to `timeout_s` for the first one, or until `wake`."""
+    def collect(self, timeout_s: float) -> list[FileNews]:
+        """All that is at hand, in the order in which it was told of each file; waits up to `timeout_s` for the first one, or until `wake`."""
 
     def wake(self) -> None:
         """Make a waiting `collect` return now; may be called from any thread."""
@@ -227,8 +287,8 @@ class Dispatcher(Protocol):
     def hold_until(self, time_ms: int) -> None:
         """No worker makes an object visible after this time (by `Clock`); the engine moves it on with the lock."""
 
-    def close(self, grace_s: float) -> list[FileOutcome]:
-        """Let running orders finish for up to `grace_s`, cut the rest, and return all outcomes still due."""
+    def close(self, grace_s: float) -> list[FileNews]:
+        """Let running orders finish for up to `grace_s`, cut the rest, and return all that is still to be told."""
 
 
 class Console(Protocol):

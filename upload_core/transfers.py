@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
+
+import msgspec
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
@@ -49,8 +51,14 @@ def start_transfers(d: Delivery, slots: int, now_ms: int, *, queue: bool = True)
     table = d.table
     return Decision(
         [*queued, *(ev.TransferStarted(file) for file in files)],
-        [fx.TransferFile(f, table.path(f), table.size(f), table.checksum(f)) for f in files],
+        [fx.TransferFile(f, table.path(f), table.size(f), table.checksum(f), _left_open(d, f)) for f in files],
     )
+
+
+def _left_open(d: Delivery, file: int) -> fx.OpenUpload | None:
+    """The upload that the file's next attempt goes on with: a copy, since a worker will read it on another thread."""
+    upload = d.uploads.get(file) if d.uploads else None
+    return None if upload is None else msgspec.structs.replace(upload, parts=dict(upload.parts))
 
 
 def inspect(d: Delivery, slots: int, busy: Collection[int]) -> list[fx.InspectFile]:
@@ -69,7 +77,7 @@ def settle_doubts(d: Delivery, command: cmd.SettleDoubts, now_ms: int) -> Decisi
 
 
 def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decision:
-    """What the workers' outcomes mean, in one batch; and whether they begin or end an outage."""
+    """What the workers' outcomes and news mean, in one batch; and whether they begin or end an outage."""
     events: list[ev.Event] = []
     stored, unreachable = False, ""
     for outcome in found.outcomes:
@@ -85,6 +93,8 @@ def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decisi
                 events.extend(_inspected(d, outcome))
                 if outcome.holds is fx.ArchiveHolds.UNKNOWN and outcome.fault is not fx.Fault.IDENTITY:
                     unreachable = outcome.message
+            case fx.UploadBegun() | fx.PartStored() | fx.UploadEnded():
+                events.extend(_progressed(d, outcome))
     if d.facts.outage_ms:
         # an archive that answers questions may still refuse bytes (a full disk): only a stored file ends the outage
         if stored:
@@ -92,6 +102,22 @@ def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decisi
     elif unreachable and not stored:
         events.append(ev.OutageBegan(unreachable))
     return Decision(events)
+
+
+def _progressed(d: Delivery, told: fx.FileProgress) -> list[ev.Event]:
+    """What is known of a large file's parts, for the attempt that may have to go on with them."""
+    file = told.file
+    if d.states[file] != TRANSFERRING:
+        return []
+    match told:
+        case fx.UploadBegun(upload=upload):
+            return [ev.UploadBegun(file, upload.upload_id, upload.part_size, upload.fingerprint)]
+        case fx.PartStored(part=part):
+            return [ev.PartStored(file, part.number, part.checksum)]
+        case fx.UploadEnded():
+            return [ev.UploadEnded(file)]
+        case _:
+            assert_never(told)
 
 
 def _stored(d: Delivery, outcome: fx.FileStored) -> list[ev.Event]:

@@ -22,7 +22,7 @@ from upload_core.effects import (
     InspectFile,
     TransferFile,
 )
-from upload_core.ports import Archive, CopySource, Source, SourceFile, StoredObject, origin_of
+from upload_core.ports import Archive, Attempt, CopySource, Source, SourceFile, StoredObject, origin_of
 from upload_core.text import printable
 
 READ_SIZE: Final = 1 << 20
@@ -49,18 +49,18 @@ FAULTS: Final[dict[type[BaseException], Fault]] = {
 """Whose fault an exception is; the nearest class in its method resolution order decides."""
 
 
-def execute(order: FileOrder, source: Source, archive: Archive, commit: Callable[[], None]) -> FileOutcome:
+def execute(order: FileOrder, source: Source, archive: Archive, attempt: Attempt) -> FileOutcome:
     """Carry out the order and say what came of it.
 
-    `commit` raises (`LockLostError`, as a rule) once nothing more may be made visible. It is called at the commit
-    point of the archive and before every read, so that a long file ends soon after a cut.
+    `attempt.commit` raises (`LockLostError`, as a rule) once nothing more may be made visible. It is called at the
+    commit point of the archive and before every read, so that a long file ends soon after a cut.
     """
     try:
         match order:
             case TransferFile():
-                return _transfer(order, source, archive, commit)
+                return _transfer(order, source, archive, attempt)
             case InspectFile():
-                return _inspect(order, source, archive, commit)
+                return _inspect(order, source, archive, attempt.commit)
     except Exception as error:  # noqa: BLE001 - the table says what it means; nothing is swallowed
         return failed(order, error)
 
@@ -125,17 +125,26 @@ class _StoppableFile:
         self._commit()
         return self._file.read(size)
 
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        self._commit()
+        return self._file.read_at(offset, size)
+
     def rewind(self) -> None:
         self._file.rewind()
+
+    @property
+    def fingerprint(self) -> str:
+        return self._file.fingerprint
 
     def verify_unchanged(self) -> None:
         self._file.verify_unchanged()
 
 
-def _transfer(order: TransferFile, source: Source, archive: Archive, commit: Callable[[], None]) -> FileStored:
+def _transfer(order: TransferFile, source: Source, archive: Archive, attempt: Attempt) -> FileStored:
     with source.open(order.relpath) as file:
         _must_have_indexed_size(order, file)
-        stored = archive.put(order.relpath, _StoppableFile(file, commit), checksum=order.checksum, commit=commit)
+        body = _StoppableFile(file, attempt.commit)
+        stored = archive.put(order.relpath, body, checksum=order.checksum, attempt=attempt)
     # An archive that acknowledges something else than the indexed file must not make it count as delivered.
     if stored.size != order.size or (order.checksum is not None and stored.checksum != order.checksum):
         raise errors.ArchiveError(

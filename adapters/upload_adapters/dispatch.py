@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from upload_core.effects import FileOrder, FileOutcome
+from upload_core.attempt import OrderAttempt
+from upload_core.effects import FileNews, FileOrder, FileOutcome
 from upload_core.errors import LockLostError, NotReadyError
 from upload_core.ports import Archive, Clock, Dispatcher, Source
 from upload_core.worker import execute, failed, stopped
@@ -34,7 +35,7 @@ class _Crew:
     archive: Archive
     clock: Clock
     orders: SimpleQueue[FileOrder | None] = attrs.field(factory=SimpleQueue)
-    outcomes: SimpleQueue[FileOutcome | None] = attrs.field(factory=SimpleQueue)
+    news: SimpleQueue[FileNews | None] = attrs.field(factory=SimpleQueue)
     hold_until_ms: int | None = None
     cut: bool = False
 
@@ -49,10 +50,11 @@ class _Crew:
         """Carry out orders until there is a None among them."""
         while (order := self.orders.get()) is not None:
             try:
-                outcome = execute(order, self.source, self.archive, self.commit)
+                attempt = OrderAttempt(order, self.commit, self.news.put)
+                outcome = execute(order, self.source, self.archive, attempt)
             except BaseException as error:  # noqa: BLE001 - every order is answered, even if its doer calls sys.exit
                 outcome = failed(order, error)
-            self.outcomes.put(outcome)
+            self.news.put(outcome)
 
 
 class ThreadDispatcher:
@@ -96,35 +98,36 @@ class ThreadDispatcher:
             due[order.file] = order
             put(order)
 
-    def collect(self, timeout_s: float) -> list[FileOutcome]:
+    def collect(self, timeout_s: float) -> list[FileNews]:
         crew = self._crew
-        outcomes: list[FileOutcome] = []
+        news: list[FileNews] = []
         if crew is None:
-            return outcomes
+            return news
         try:
-            outcome = crew.outcomes.get(timeout=max(0.0, timeout_s))
+            told = crew.news.get(timeout=max(0.0, timeout_s))
             while True:
-                if outcome is not None:  # None was put by wake
-                    del self._due[outcome.file]
-                    outcomes.append(outcome)
-                outcome = crew.outcomes.get_nowait()
+                if told is not None:  # None was put by wake
+                    if isinstance(told, FileOutcome):
+                        del self._due[told.file]
+                    news.append(told)
+                told = crew.news.get_nowait()
         except Empty:
-            return outcomes
+            return news
 
     def wake(self) -> None:
         # SimpleQueue.put may even interrupt itself, so a signal handler can call this.
         if (crew := self._crew) is not None:
-            crew.outcomes.put(None)
+            crew.news.put(None)
 
     def hold_until(self, time_ms: int) -> None:
         if self._crew is not None:
             self._crew.hold_until_ms = time_ms
 
-    def close(self, grace_s: float) -> list[FileOutcome]:
+    def close(self, grace_s: float) -> list[FileNews]:
         crew = self._crew
         if crew is None:
             return []
-        waiting: list[FileOutcome] = []
+        waiting: list[FileNews] = []
         try:
             while (order := crew.orders.get_nowait()) is not None:
                 del self._due[order.file]
@@ -136,13 +139,13 @@ class ThreadDispatcher:
         self._join(grace_s)
         crew.cut = True
         self._join(CUT_S)
-        outcomes = [*waiting, *self.collect(0)]
+        news = [*waiting, *self.collect(0)]
         # Whoever still hangs in a call has an order whose end nobody will hear of; the archive is asked at resume.
-        outcomes += [stopped(order, "stopped while it was running") for order in self._due.values()]
+        news += [stopped(order, "stopped while it was running") for order in self._due.values()]
         self._due.clear()
         self._threads.clear()
         self._crew = None
-        return outcomes
+        return news
 
     def _join(self, seconds: float) -> None:
         deadline = time.monotonic() + max(0.0, seconds)

@@ -73,7 +73,19 @@ class OpenedFile:
         self._unread -= len(data)
         return data
 
-    def read_at(self, start: int, into: bytearray | memoryview) -> int:
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Those bytes, fewer only where the file ends; raises `SourceError` if the disk cannot read them."""
+        end = min(offset + size, self.identity.size)
+        pieces: list[bytes] = []
+        try:
+            while offset < end and (piece := os.pread(self._fd, end - offset, offset)):
+                pieces.append(piece)
+                offset += len(piece)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_into(self, start: int, into: bytearray | memoryview) -> int:
         """Fill the buffer with the bytes from `start` on; how many there were, 0 at the end. Raises `SourceError`."""
         try:
             return os.preadv(self._fd, [into], start)
@@ -84,6 +96,12 @@ class OpenedFile:
         """Go back to the first byte."""
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._unread = self.identity.size
+
+    @property
+    def fingerprint(self) -> str:
+        """Inode, size and times when it was opened; the device's number, which a restart may change, is left out."""
+        known = self.identity
+        return f"{known.inode:x}-{known.size:x}-{known.mtime_ns:x}-{known.ctime_ns:x}"
 
     def verify_unchanged(self) -> None:
         """Raises `SourceChangedError` unless size, times and identity are as when opened, and the name still leads here.

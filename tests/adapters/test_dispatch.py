@@ -9,6 +9,7 @@ import pytest
 from upload_adapters.clock import SystemClock
 from upload_adapters.dispatch import ThreadDispatcher
 from upload_adapters.memory import MemoryArchive, MemoryFile, MemorySource
+from upload_core.attempt import FreeAttempt
 from upload_core.effects import ArchiveHolds, Fault, FileInspected, FileNotStored, FileStored, InspectFile, TransferFile
 from upload_core.errors import NotReadyError
 
@@ -58,9 +59,9 @@ def test_as_many_transfers_run_at_once_as_there_are_threads(dispatcher):
     together = threading.Barrier(5)
 
     class Meeting(MemoryArchive):
-        def put(self, relpath, body, *, checksum, commit=None):
+        def put(self, relpath, body, *, checksum, attempt=None):
             together.wait(20)  # passes only when five are here
-            return super().put(relpath, body, checksum=checksum, commit=commit)
+            return super().put(relpath, body, checksum=checksum, attempt=attempt)
 
     dispatcher.open(MemorySource(files(5)), Meeting(), 5)
     dispatcher.submit(orders(5))
@@ -132,10 +133,10 @@ def test_a_hanging_inspection_comes_back_as_unknown(dispatcher, monkeypatch):
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), MemoryError()])
 def test_a_doer_that_tries_to_end_the_process_ends_only_its_order(dispatcher, error):
     class Quitting(MemoryArchive):
-        def put(self, relpath, body, *, checksum, commit=None):
+        def put(self, relpath, body, *, checksum, attempt=None):
             if relpath == "f0":
                 raise error
-            return super().put(relpath, body, checksum=checksum, commit=commit)
+            return super().put(relpath, body, checksum=checksum, attempt=attempt)
 
     dispatcher.open(MemorySource(files(3)), Quitting(), 1)
     dispatcher.submit(orders(3))
@@ -178,7 +179,7 @@ def test_an_order_costs_little(dispatcher):
     work, source, archive = orders(count), MemorySource(files(count)), MemoryArchive()
     began = time.thread_time()
     for order in work:
-        execute(order, source, archive, lambda: None)
+        execute(order, source, archive, FreeAttempt())
     inline = time.thread_time() - began
     dispatcher.open(source, MemoryArchive(), 1)
     began, done = time.process_time(), 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contracts.bodies import Body, ChangedBody, UnreadableBody
+from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import ChecksumMismatchError, LockLostError, SourceChangedError, SourceError
 from upload_core.ports import Archive
@@ -125,7 +126,7 @@ class ArchiveContract:
         def commit():
             raise LockLostError("too late")
 
-        self.refuses(archive, stored, before, Body(b"data"), LockLostError, commit=commit)
+        self.refuses(archive, stored, before, Body(b"data"), LockLostError, attempt=FreeAttempt(commit))
 
     def test_whatever_a_read_raises_is_passed_on_and_nothing_is_stored(self, archive, stored, before):
         def at_read():
@@ -140,7 +141,7 @@ class ArchiveContract:
         def commit():
             seen.append((stored("a"), archive.stat("a"), body.verified, body.read(1)))
 
-        archive.put("a", body, checksum=None, commit=commit)
+        archive.put("a", body, checksum=None, attempt=FreeAttempt(commit))
         assert len(seen) == 1
         visible, stat, verified, rest = seen[0]
         assert (visible, stat, rest) == (None, None, b"")

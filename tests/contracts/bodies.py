@@ -1,5 +1,6 @@
 """Source files for archives' contract tests: a well-behaved one, and some that go wrong in a chosen way."""
 
+import zlib
 from collections.abc import Callable
 
 from upload_core.errors import SourceChangedError, SourceError
@@ -23,8 +24,17 @@ class Body:
         self._position += len(chunk)
         return chunk
 
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        if self._at_read is not None:
+            self._at_read()
+        return self._data[offset : offset + size]
+
     def rewind(self) -> None:
         self._position = 0
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.size}-{zlib.crc32(self._data)}"
 
     def verify_unchanged(self) -> None:
         self.verified += 1
@@ -44,3 +54,8 @@ class UnreadableBody(Body):
         if self._position >= len(self._data) // 2:
             raise SourceError("input/output error")
         return super().read(len(self._data) // 2)
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        if offset + size > len(self._data) // 2:
+            raise SourceError("input/output error")
+        return super().read_at(offset, size)

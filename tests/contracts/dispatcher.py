@@ -2,6 +2,7 @@
 
 import zlib
 
+import msgspec
 import pytest
 
 from upload_adapters.memory import MemoryArchive, MemorySource
@@ -14,7 +15,12 @@ from upload_core.effects import (
     FileOutcome,
     FileStored,
     InspectFile,
+    OpenUpload,
+    PartStored,
+    StoredPart,
     TransferFile,
+    UploadBegun,
+    UploadEnded,
 )
 from upload_core.ports import Clock, Dispatcher
 
@@ -84,6 +90,35 @@ class DispatcherContract:
         assert isinstance(outcomes[2], FileStored)
         assert isinstance(outcomes[3], FileNotStored)
         assert outcomes[3].fault is Fault.FILE
+
+    def test_what_an_archive_tells_of_a_file_comes_before_its_outcome_and_ends_no_order(
+        self, dispatcher, files, archive
+    ):
+        upload, part = OpenUpload("id", 5, "print"), StoredPart(1, "AAAAAA==")
+
+        class Telling(MemoryArchive):
+            def put(self, relpath, body, *, checksum, attempt=None):
+                assert attempt.upload == (upload if relpath == "f1" else None)
+                attempt.upload_begun(upload)
+                attempt.part_stored(part)
+                attempt.upload_ended()
+                return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+        dispatcher.open(MemorySource(files), Telling(), self.N_THREADS)
+        free = dispatcher.slots
+        dispatcher.submit([order(number, files[f"f{number}"]) for number in range(2, 5)])
+        dispatcher.submit([msgspec.structs.replace(order(1, files["f1"]), upload=upload)])
+        news = []
+        for _ in range(1000):
+            news += dispatcher.collect(1.0)
+            if sum(isinstance(told, FileStored) for told in news) == 4:
+                break
+        assert dispatcher.slots == free
+        for number in range(1, 5):
+            told = [one for one in news if one.file == number]
+            assert told[:3] == [UploadBegun(number, upload), PartStored(number, part), UploadEnded(number)]
+            assert [type(one) for one in told[3:]] == [FileStored]
+        dispatcher.close(0)
 
     def test_slots_fall_with_each_order_and_come_back_with_each_outcome(self, opened, orders):
         free = opened.slots

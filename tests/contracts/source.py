@@ -1,6 +1,7 @@
 """What every `Source` promises. An adapter joins with the fixtures `make` and `write`."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -87,6 +88,51 @@ class SourceContract:
             assert b"".join(pieces) == FILES["plain.fits"]
             file.rewind()
             assert file.read(6) == b"SIMPLE"
+
+    def test_any_bytes_can_be_read_without_moving_what_is_read_next(self, source):
+        whole = FILES["plain.fits"]
+        with source.open("plain.fits") as file:
+            assert file.read(7) == whole[:7]
+            for offset, size in [(0, 1), (1234, 777), (len(whole) - 5, 5), (0, len(whole))]:
+                assert file.read_at(offset, size) == whole[offset : offset + size]
+            assert file.read(7) == whole[7:14]
+
+    def test_beyond_the_end_there_is_nothing_to_read(self, source):
+        whole = FILES["plain.fits"]
+        with source.open("plain.fits") as file:
+            assert file.read_at(len(whole) - 5, 100) == whole[-5:]
+            assert file.read_at(len(whole), 1) == b""
+            assert file.read_at(len(whole) + 10, 1) == b""
+        with source.open("empty") as file:
+            assert file.read_at(0, 10) == b""
+
+    def test_many_threads_may_read_at_once(self, source):
+        whole = FILES["plain.fits"]
+        with source.open("plain.fits") as file, ThreadPoolExecutor(8) as pool:
+            pieces = pool.map(lambda start: file.read_at(start, 100), range(0, len(whole), 100))
+            assert b"".join(pieces) == whole
+
+    def test_the_fingerprint_stays_as_long_as_nothing_changes(self, source, write):
+        prints = []
+        for _ in range(2):
+            with source.open("plain.fits") as file:
+                prints.append(file.fingerprint)
+                file.read()
+                prints.append(file.fingerprint)
+            write("dir/a.txt", b"changed")
+        with source.open("dir.txt") as file:
+            other = file.fingerprint
+        assert len(set(prints)) == 1
+        assert other not in prints
+        assert all(found.isprintable() and found for found in [*prints, other])
+
+    @pytest.mark.parametrize("data", [b"other!" * 1000, b"longer" * 2000, b""], ids=["same size", "longer", "empty"])
+    def test_the_fingerprint_tells_one_content_from_another(self, source, write, data):
+        with source.open("plain.fits") as file:
+            before = file.fingerprint
+        write("plain.fits", data)
+        with source.open("plain.fits") as file:
+            assert file.fingerprint != before
 
     @pytest.mark.parametrize("relpath", ["missing", "dir/missing", "missing/a.txt"])
     def test_a_file_that_does_not_exist_is_missing(self, source, relpath):

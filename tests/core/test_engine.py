@@ -133,10 +133,10 @@ def test_our_log_is_appended_to_at_most_once_a_second_and_theirs_read_at_most_on
     assert made.count(("control", "read", "log/validator_staging")) <= seconds + 5
 
 
-def test_nothing_is_asked_of_the_archive_but_one_listing_and_one_put_for_each_file(world):
+def test_nothing_is_asked_of_the_archive_but_one_put_for_each_file_a_listing_before_and_a_look_for_uploads_after(world):
     world.client().run()
     asked = [method for port, method, _ in world.calls.made if port == "archive"]
-    assert sorted(asked) == ["list", *["put"] * len(FILES)]
+    assert sorted(asked) == ["end_uploads", "list", *["put"] * len(FILES)]
 
 
 def test_a_resumed_delivery_asks_for_no_listing(world):

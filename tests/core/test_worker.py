@@ -6,6 +6,7 @@ import pytest
 
 from upload_adapters.memory import MemoryArchive, MemorySource
 from upload_core import errors
+from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.effects import (
     ArchiveHolds,
@@ -35,7 +36,7 @@ def inspect(size=SIZE, checksum=CRC):
 
 def run(order, files=None, archive=None, commit=lambda: None):
     source = MemorySource({NAME: DATA} if files is None else files)
-    return execute(order, source, archive or MemoryArchive(), commit)
+    return execute(order, source, archive or MemoryArchive(), FreeAttempt(commit))
 
 
 def archive_with(data):
@@ -67,7 +68,7 @@ class RefusingArchive(MemoryArchive):
     def stat(self, relpath):
         raise self.error
 
-    def put(self, relpath, body, *, checksum, commit=None):
+    def put(self, relpath, body, *, checksum, attempt=None):
         raise self.error
 
 
@@ -129,7 +130,7 @@ def test_a_cut_stops_a_file_before_its_next_read():
 
 def test_an_archive_that_acknowledges_something_else_is_not_believed():
     class Confused(MemoryArchive):
-        def put(self, relpath, body, *, checksum, commit=None):
+        def put(self, relpath, body, *, checksum, attempt=None):
             return super().put(relpath, MemorySource({NAME: b"else"}).open(NAME).__enter__(), checksum=None)
 
     outcome = run(transfer(), archive=Confused())
@@ -247,7 +248,7 @@ def test_the_source_is_read_only_if_the_sizes_match():
         inspect(size=4, checksum=None),
         Unreadable(AssertionError("opened")),
         archive_with(DATA),
-        lambda: None,
+        FreeAttempt(),
     )
     assert isinstance(outcome, FileInspected)
     assert "AssertionError" not in outcome.message
@@ -266,7 +267,7 @@ def test_a_source_of_another_size_by_now_is_not_equal():
     ],
 )
 def test_an_unreadable_source_is_left_to_the_transfer_to_report(error, expected):
-    outcome = execute(inspect(checksum=None), Unreadable(error), archive_with(DATA), lambda: None)
+    outcome = execute(inspect(checksum=None), Unreadable(error), archive_with(DATA), FreeAttempt())
     assert isinstance(outcome, FileInspected)
     assert outcome.holds is expected
     assert str(error) in outcome.message

@@ -18,7 +18,7 @@ from upload_core.ports import Limits
 
 WATCHED = {
     "journal": ("open", "create", "add_revision", "append", "snapshot", "close"),
-    "archive": ("stat", "put", "list"),
+    "archive": ("stat", "put", "list", "end_uploads"),
     "control": ("head", "read", "put", "append", "delete"),
     "pipeline": ("start", "is_running", "close"),
     "identity": ("sign_in",),

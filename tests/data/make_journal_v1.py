@@ -1,6 +1,6 @@
 """Made the journals of format 1 in `journal-v1/`, once. They are kept as they are: whoever changes the format adds its own.
 
-python -m tests.data.make_journal_v1 DIRECTORY
+python -m tests.data.make_journal_v1 DIRECTORY [NAME ...]
 """
 
 import json
@@ -69,6 +69,19 @@ EVERY_KIND: list[list[ev.Event]] = [
 ]
 
 
+IN_PARTS: list[list[ev.Event]] = [
+    [ev.SessionOpened(1, "ada@host:1", 2, 1), ev.LockAcquired('"etag-1"')],
+    [*(ev.TransferQueued(n) for n in (0, 1)), *(ev.TransferStarted(n) for n in (0, 1))],
+    [ev.UploadBegun(0, "upload/0+a==", 6, "9f-a-17b-17c"), ev.UploadBegun(1, "upload-1", 8, '"etag"')],
+    [ev.PartStored(0, 1, "AAAAAQ=="), ev.PartStored(1, 3, "AAAAAw=="), ev.PartStored(1, 1, "AAAAAQ==")],
+    [ev.UploadEnded(0), ev.TransferFailed(0, "it changed while it was read")],
+    [ev.TransferRetried(0), ev.TransferStarted(0), ev.UploadBegun(0, "upload-2", 6, "9f-a-18b-18c")],
+    [ev.PartStored(0, 2, "AAAABA=="), ev.PartStored(0, 1, "AAAAAg=="), ev.UploadEnded(0)],
+    [ev.TransferCompleted(0, 10, "yH2GHg=="), ev.PartStored(1, 2, "AAAAAg==")],
+    [ev.TransferInterrupted(1, "the session that sent it ended"), ev.SessionOpened(2, "ada@host:1", 2, 1)],
+]
+
+
 def every_kind(path: Path) -> None:
     """One of each kind of event, in a life that is odd but legal."""
     created = ev.DeliveryCreated(
@@ -97,10 +110,23 @@ def delivered(path: Path) -> None:
     recorded.write(path, segment_bytes=5_000).close(recorded.state_after(len(recorded.batches)))
 
 
-def main(directory: Path) -> None:
-    """Write both, and what they must replay to."""
-    pins = {}
-    for make in (every_kind, delivered):
+def in_parts(path: Path) -> None:
+    """A large file whose upload was ended and begun anew, and another one that was interrupted in the middle."""
+    created = ev.DeliveryCreated("demo", "2", "staging", "ada@host:1", "/data", "s3://a", TABLE.digest, len(TABLE))
+    journal = DirectoryJournal(path)
+    journal.create(created, TABLE, time_ms=START_MS)
+    for number, events in enumerate(IN_PARTS, 1):
+        journal.append(events, time_ms=START_MS + 977 * number)
+    journal.close()
+
+
+def main(directory: Path, *names: str) -> None:
+    """Write them (or those named), and what they must replay to."""
+    pinned = directory.joinpath("pins.json")
+    pins = json.loads(pinned.read_text("utf-8")) if pinned.exists() else {}
+    for make in (every_kind, delivered, in_parts):
+        if names and make.__name__ not in names:
+            continue
         path = directory / make.__name__.replace("_", "-")
         make(path)
         path.joinpath("journal.lock").unlink(missing_ok=True)
@@ -113,8 +139,8 @@ def main(directory: Path) -> None:
             "client": delivery.client_state,
             "files": {p: delivery.state_of(row) for row, p in enumerate(delivery.table.paths())},
         }
-    directory.joinpath("pins.json").write_text(json.dumps(pins, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    pinned.write_text(json.dumps(pins, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

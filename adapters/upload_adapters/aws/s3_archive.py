@@ -7,7 +7,7 @@ did not become an object leaves nothing behind.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
 
@@ -17,9 +17,10 @@ from upload_adapters.aws.bucket import Bucket, Place, patiently, status_of, whol
 from upload_adapters.aws.errors import AwsError, may_retry, translated, was_damaged
 from upload_adapters.aws.s3_copy import COPY_PART_SIZE, COPY_SINGLE_MAX, copied_part, copied_whole, unmake
 from upload_adapters.crc32 import crc32
+from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import ArchiveError, ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
-from upload_core.ports import Archive, CopySource, SourceFile, StoredObject, origin_of
+from upload_core.ports import Archive, Attempt, CopySource, SourceFile, StoredObject, origin_of
 
 MIB: Final = 1 << 20
 SINGLE_MAX: Final = 16 * MIB
@@ -74,13 +75,21 @@ class S3Archive:
         return StoredObject(relpath, answer["ContentLength"], whole_checksum(answer), answer["ETag"])
 
     def put(
-        self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Commit | None = None
+        self, relpath: str, body: SourceFile, *, checksum: str | None, attempt: Attempt | None = None
     ) -> StoredObject:
+        commit = (attempt or FreeAttempt()).commit
         origin = origin_of(body)
         if origin is not None and origin.size:  # of nothing no part can be copied
-            return self._put_copy(relpath, origin, checksum, commit or _always)
+            return self._put_copy(relpath, origin, checksum, commit)
         store = self._put_whole if body.size <= self._single_max else self._put_in_parts
-        return store(relpath, body, checksum, commit or _always)
+        return store(relpath, body, checksum, commit)
+
+    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+        bucket = self._place()
+        left = {(relpath, upload_id) for relpath, upload_id in known.items()}
+        left.update((found["Key"], found["UploadId"]) for found in self._open_uploads(bucket) if ours(found["Key"]))
+        for relpath, upload_id in sorted(left):
+            self._abort(bucket, _Upload(relpath, {"Bucket": bucket.name, "Key": relpath, "UploadId": upload_id}))
 
     def list(self) -> Iterator[StoredObject]:
         bucket = self._place()
@@ -331,10 +340,6 @@ def part_size_for(size: int, least: int = PART_SIZE) -> int:
     """
     needed = -(-size // PARTS_MAX)
     return max(least, -(-needed // MIB) * MIB if needed > least else least)
-
-
-def _always() -> None:
-    return None
 
 
 def _read_exactly(body: SourceFile, size: int, relpath: str) -> bytes:

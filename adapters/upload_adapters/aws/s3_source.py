@@ -204,6 +204,11 @@ class S3SourceFile:
         taken, self._ready = self._ready[:size], self._ready[size:]
         return taken.tobytes()
 
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Those bytes, fewer only where the object ends; raises `SourceChangedError` if it is another one by now."""
+        end = min(offset + size, self.size)
+        return patiently(lambda: self._bytes(offset, end)) if offset < end else b""
+
     def _bytes(self, start: int, end: int) -> bytes:
         with origin_pinned(self._relpath), translated(f"reading {self._relpath!r}"):
             answer = self._bucket.calls.get_object(
@@ -216,6 +221,11 @@ class S3SourceFile:
         if len(data) != end - start:
             raise SourceError(f"{self._relpath!r}: {end - start} bytes were asked for, and {len(data)} came")
         return data
+
+    @property
+    def fingerprint(self) -> str:
+        """The etag."""
+        return self.origin.etag
 
     def rewind(self) -> None:
         """Go back to the first byte."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from upload_adapters.crc32 import crc32
 from upload_core.checksum import crc32_base64
 from upload_core.errors import ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
-from upload_core.ports import Archive, SourceFile, StoredObject
+from upload_core.ports import Archive, Attempt, SourceFile, StoredObject
 
 from .disk import Tree, archive_error, explained, open_plain_file, parts_of, sync, write_all
 from .temporary import TemporaryFiles
@@ -49,11 +49,11 @@ class DirectoryArchive:
                 os.close(fd)
 
     def put(
-        self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Callable[[], None] | None = None
+        self, relpath: str, body: SourceFile, *, checksum: str | None, attempt: Attempt | None = None
     ) -> StoredObject:
         parts = parts_of(relpath)
         named = self._named(relpath)
-        # What the body and `commit` raise is passed on as it is: only our own steps are explained.
+        # What the body and the attempt raise is passed on as it is: only our own steps are explained.
         with contextlib.ExitStack() as stack:
             with self._temporary_explained():
                 fd, path = stack.enter_context(self._temporary.file())
@@ -67,8 +67,8 @@ class DirectoryArchive:
                 found = os.fstat(fd)
                 parent = stack.enter_context(self._tree.parent(parts, create=True))
             body.verify_unchanged()
-            if commit is not None:
-                commit()
+            if attempt is not None:
+                attempt.commit()
             with explained(named):
                 os.rename(path, parts[-1], dst_dir_fd=parent)
                 sync(parent)
@@ -94,6 +94,9 @@ class DirectoryArchive:
                         pending.append(f"{prefix}{entry.name}/")
                     elif stat.S_ISREG(info.st_mode):
                         yield self._stored(f"{prefix}{entry.name}", info, "")
+
+    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+        """Nothing: no file is taken in parts."""
 
     def sweep(self) -> None:
         """Remove temporary files of processes that are no more; the first `put` does that, too."""

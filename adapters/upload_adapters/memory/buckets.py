@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -16,7 +16,7 @@ from upload_core.errors import (
     PreconditionFailedError,
     SourceChangedError,
 )
-from upload_core.ports import Archive, Clock, ControlBucket, ObjectInfo, SourceFile, StoredObject
+from upload_core.ports import Archive, Attempt, Clock, ControlBucket, ObjectInfo, SourceFile, StoredObject
 
 _READ_SIZE: Final = 1 << 20
 
@@ -129,7 +129,7 @@ class MemoryArchive:
         return None if found is None else found[1]
 
     def put(
-        self, relpath: str, body: SourceFile, *, checksum: str | None, commit: Callable[[], None] | None = None
+        self, relpath: str, body: SourceFile, *, checksum: str | None, attempt: Attempt | None = None
     ) -> StoredObject:
         data = b"".join(iter(lambda: body.read(_READ_SIZE), b""))
         if len(data) != body.size:
@@ -138,8 +138,8 @@ class MemoryArchive:
         if checksum is not None and actual != checksum:
             raise ChecksumMismatchError(relpath, expected=checksum, actual=actual)
         body.verify_unchanged()
-        if commit is not None:
-            commit()
+        if attempt is not None:
+            attempt.commit()
         stored = StoredObject(relpath, len(data), actual, f'"{next(self._etags):032x}"')
         self._objects[relpath] = data, stored
         return stored
@@ -147,6 +147,9 @@ class MemoryArchive:
     def list(self) -> Iterator[StoredObject]:
         for relpath, (data, _) in tuple(self._objects.items()):
             yield StoredObject(relpath, len(data))
+
+    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+        """Nothing: no file is taken in parts."""
 
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from upload_core.effects import FileOrder, FileOutcome
+from upload_core.attempt import OrderAttempt
+from upload_core.effects import FileNews, FileOrder
 from upload_core.errors import IdentityError, LockLostError
 from upload_core.ports import (
     Archive,
@@ -70,14 +71,15 @@ class InlineDispatcher:
         assert self._target is not None, "open comes before submit"
         self._orders.extend(orders)
 
-    def collect(self, timeout_s: float) -> list[FileOutcome]:
-        outcomes: list[FileOutcome] = []
+    def collect(self, timeout_s: float) -> list[FileNews]:
+        news: list[FileNews] = []
         while self._orders and self._target is not None:
-            outcomes.append(execute(self._orders.popleft(), *self._target, self._commit))
-        if not outcomes and not self._woken:
+            order = self._orders.popleft()
+            news.append(execute(order, *self._target, OrderAttempt(order, self._commit, news.append)))
+        if not news and not self._woken:
             self._clock.sleep(timeout_s)
         self._woken = False
-        return outcomes
+        return news
 
     def wake(self) -> None:
         self._woken = True
@@ -85,9 +87,9 @@ class InlineDispatcher:
     def hold_until(self, time_ms: int) -> None:
         self._hold_until_ms = time_ms
 
-    def close(self, grace_s: float) -> list[FileOutcome]:
+    def close(self, grace_s: float) -> list[FileNews]:
         # Nothing runs between two calls, so there is nothing to wait for.
-        outcomes = [stopped(order) for order in self._orders]
+        outcomes: list[FileNews] = [stopped(order) for order in self._orders]
         self._orders.clear()
         self._target = None
         return outcomes

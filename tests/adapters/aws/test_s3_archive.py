@@ -11,6 +11,7 @@ from tests.contracts.archive import ArchiveContract
 from tests.contracts.bodies import Body
 from tests.emulator import Fault
 from upload_adapters.aws.s3_archive import PARTS_MAX, S3Archive, part_size_for
+from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import (
     ArchiveError,
@@ -121,7 +122,7 @@ def test_permission_is_asked_before_every_request_that_could_make_it_visible(arc
     aws.order(Fault("refused", operation="CompleteMultipartUpload", code="SlowDown", times=2))
     asked = []
     body = Body(data)
-    archive.put("a", body, checksum=None, commit=lambda: asked.append(aws.object(bucket.name, "a")))
+    archive.put("a", body, checksum=None, attempt=FreeAttempt(lambda: asked.append(aws.object(bucket.name, "a"))))
     assert asked == [None] * 3
     assert body.verified == 3
 
@@ -137,7 +138,7 @@ def test_once_permission_is_gone_nothing_is_sent_again(archive, aws, data, bucke
             raise LockLostError("taken over")
 
     with pytest.raises(LockLostError):
-        archive.put("a", Body(data), checksum=None, commit=commit)
+        archive.put("a", Body(data), checksum=None, attempt=FreeAttempt(commit))
     assert aws.object(bucket.name, "a") is None
     assert aws.open_uploads() == []
 

@@ -16,6 +16,7 @@ from upload_adapters.indexing import build_table
 from upload_adapters.wiring import open_source, wire_journal
 from upload_core import Bucket, DataRoot, UploadClient
 from upload_core import events as ev
+from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import (
     ArchiveError,
@@ -245,7 +246,7 @@ def test_nothing_is_copied_once_it_may_not_be(source, archive, aws, bucket, dest
 
     keep(aws, bucket.name, "a", DATA[:size])
     with source.open("a") as file, pytest.raises(LockLostError):
-        archive.put("a", file, checksum=None, commit=cut)
+        archive.put("a", file, checksum=None, attempt=FreeAttempt(cut))
     assert aws.object(destination.name, "a") is None
     assert aws.open_uploads() == []
 

@@ -162,14 +162,15 @@ CHILD = """
     import os, signal, sys
     from tests.contracts.bodies import Body
     from upload_adapters.local import DirectoryArchive
+    from upload_core.attempt import FreeAttempt
 
     objects = DirectoryArchive(sys.argv[1])
     objects.put("whole", Body(b"data"), checksum=None)
     if sys.argv[2] == "die":
-        objects.put("torn", Body(b"data"), checksum=None, commit=lambda: os.kill(os.getpid(), signal.SIGKILL))
+        objects.put("torn", Body(b"data"), checksum=None, attempt=FreeAttempt(lambda: os.kill(os.getpid(), signal.SIGKILL)))
     print("stored", flush=True)
     if sys.argv[2] == "wait":
-        objects.put("late", Body(b"data"), checksum=None, commit=lambda: print(sys.stdin.readline()))
+        objects.put("late", Body(b"data"), checksum=None, attempt=FreeAttempt(lambda: print(sys.stdin.readline())))
 """
 
 
