@@ -3,6 +3,7 @@
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import pytest
 
@@ -32,6 +33,39 @@ ODD_NAMES = [
 
 def crc(data: bytes) -> str:
     return crc32_base64(zlib.crc32(data))
+
+
+class Recorded(FreeAttempt):
+    """An attempt that remembers what it is told, and in which order slots are taken and bytes spent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[object, ...]] = []
+        self.spent: list[int] = []
+        self.open_slots = self.spent_without_slot = 0
+        self._mutex = threading.Lock()
+
+    def upload_begun(self, upload):
+        self.told.append(("begun", upload))
+
+    def part_stored(self, part):
+        self.told.append(("stored", part.number))
+
+    def upload_ended(self):
+        self.told.append(("ended",))
+
+    @contextmanager
+    def slot(self):
+        with self._mutex:
+            self.open_slots += 1
+        yield
+        with self._mutex:
+            self.open_slots -= 1
+
+    def spend(self, size_bytes):
+        with self._mutex:
+            self.spent.append(size_bytes)
+            self.spent_without_slot += not self.open_slots
 
 
 class ArchiveContract:
@@ -134,18 +168,38 @@ class ArchiveContract:
 
         self.refuses(archive, stored, before, Body(b"data", at_read=at_read), LockLostError)
 
-    def test_commit_is_asked_once_after_the_last_read_and_before_anybody_sees_the_object(self, archive, stored):
-        seen = []
-        body = Body(b"data")
+    def test_commit_is_asked_last_after_the_last_read_and_before_anybody_sees_the_object(self, archive, stored):
+        seen, reads = [], []
+        body = Body(b"data", at_read=lambda: reads.append(None))
 
         def commit():
-            seen.append((stored("a"), archive.stat("a"), body.verified, body.read(1)))
+            seen.append((stored("a"), archive.stat("a"), body.verified, len(reads)))
 
         archive.put("a", body, checksum=None, attempt=FreeAttempt(commit))
-        assert len(seen) == 1
-        visible, stat, verified, rest = seen[0]
-        assert (visible, stat, rest) == (None, None, b"")
-        assert verified == 1
+        assert [before[:2] for before in seen] == [(None, None)] * len(seen)
+        assert seen[-1][2:] == (1, len(reads))
+        assert reads
+
+    def test_each_request_with_bytes_takes_a_slot_and_spends_its_bytes_while_it_has_it(self, archive):
+        attempt = Recorded()
+        archive.put("a", Body(bytes(700_000)), checksum=None, attempt=attempt)
+        assert attempt.open_slots == 0
+        assert sum(attempt.spent) in (0, 700_000), "a local archive need not be paced"
+        assert attempt.spent_without_slot == 0
+
+    def test_of_a_free_attempt_nothing_is_left_to_go_on_with(self, archive, stored):
+        attempt = Recorded()
+        archive.put("a", Body(bytes(700_000)), checksum=None, attempt=attempt)
+        begun = [told for told in attempt.told if told[0] == "begun"]
+        assert attempt.told == [] or (
+            len(begun) == 1 and attempt.told[0] == begun[0] and attempt.told[-1] == ("ended",)
+        )
+        assert stored("a") == bytes(700_000)
+
+    def test_ending_uploads_takes_no_object_away(self, archive, stored):
+        archive.put("a", Body(b"data"), checksum=None)
+        archive.end_uploads({"a": "an upload that was completed long ago"}, lambda _: True)
+        assert stored("a") == b"data"
 
     def test_after_a_refusal_the_same_name_can_be_stored(self, archive, stored):
         with pytest.raises(ChecksumMismatchError):

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
-from upload_adapters.aws.errors import AwsError, may_retry
+from upload_adapters.aws.errors import AwsError, asks_for_patience, may_retry
+from upload_core.ports import Attempt
 
 ATTEMPTS: Final = 4
 """Requests before the outage is the caller's business; the waits between them sum up to a few seconds."""
@@ -59,17 +60,38 @@ class Place(Protocol):
         """Raises what asking the archive for its places may raise."""
 
 
-def patiently(call: Callable[[], T], *, on: Callable[[AwsError], bool] = may_retry, attempts: int = ATTEMPTS) -> T:
-    """What `call` returns, repeated with growing, jittered waits after errors for which `on` holds."""
+def patiently(
+    call: Callable[[], T],
+    *,
+    on: Callable[[AwsError], bool] = may_retry,
+    attempts: int = ATTEMPTS,
+    told: Callable[[AwsError], None] | None = None,
+) -> T:
+    """What `call` returns, repeated with growing, jittered waits after errors for which `on` holds.
+
+    `told` hears of each error that it is repeated after.
+    """
     for number in range(attempts - 1):
         try:
             return call()
         except AwsError as error:
             if not on(error):
                 raise
+            if told is not None:
+                told(error)
         # Full jitter: of many that were refused together few come back together.
         time.sleep(random.uniform(0, min(WAIT_MAX_S, WAIT_INITIAL_S * 2**number)))  # noqa: S311 - no secret
     return call()
+
+
+def telling(attempt: Attempt) -> Callable[[AwsError], None]:
+    """Tells the attempt of errors by which S3 asks for patience, and of answers that did not come in time."""
+
+    def told(error: AwsError) -> None:
+        if asks_for_patience(error):
+            attempt.pushed_back(str(error))
+
+    return told
 
 
 def status_of(error: AwsError) -> int:

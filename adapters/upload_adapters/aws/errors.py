@@ -267,6 +267,10 @@ By name, since botocore's releases do not all have the same.
 """
 
 
+TIMEOUTS: Final = frozenset({"RequestTimeout", "RequestTimeoutException", "ReadTimeoutError", "ConnectTimeoutError"})
+"""What an answer that did not come in time is called, by AWS and by botocore."""
+
+
 def meaning_of(error: Exception) -> Meaning:
     """The row of the table for any exception of botocore."""
     if isinstance(error, ClientError):
@@ -318,6 +322,12 @@ def translated(doing: str) -> Iterator[None]:
 def was_damaged(error: Exception) -> bool:
     """Whether S3 refused because other bytes came than were sent: botocore takes that for the sender's fault."""
     return isinstance(error, AwsError) and CODES.get(error.code) is DAMAGED
+
+
+def asks_for_patience(error: AwsError) -> bool:
+    """Whether the store has more to do than it can: it says so, or does not answer in time."""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+    return CODES.get(error.code) is OVERLOADED or status in (429, 503) or error.code in TIMEOUTS
 
 
 def may_retry(error: Exception) -> bool:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from upload_adapters.aws.bucket import Bucket, patiently, status_of
+from upload_adapters.aws.bucket import Bucket, patiently, status_of, telling
 from upload_adapters.aws.errors import AwsError, translated
+from upload_adapters.aws.s3_part import MIB, PART_ATTEMPTS, PartSender, Upload, may_repeat_part
+from upload_core.effects import StoredPart
 from upload_core.errors import SourceChangedError, SourceError
-from upload_core.ports import CopySource
+from upload_core.ports import Attempt, CopySource, SourceFile, origin_of
 from upload_core.text import printable
 
-MIB: Final = 1 << 20
 COPY_SINGLE_MAX: Final = 256 * MIB
 """Larger objects are copied in parts. S3 would take 5 GiB at once, and work on it for minutes: the object would become
 visible long after the moment at which that was allowed."""
@@ -42,22 +43,31 @@ def copied_whole(bucket: Bucket, relpath: str, origin: CopySource) -> Mapping[st
     return made
 
 
-def copied_part(
-    bucket: Bucket, upload: Mapping[str, str], number: int, relpath: str, origin: CopySource, start: int, end: int
-) -> dict[str, Any]:
-    """Copy the bytes from `start` to before `end` as a part, seen by nobody yet; returns it as a completion names it.
+class PartCopier:
+    """Has S3 take parts from the object that the source file is; of another etag it takes none."""
 
-    Raises `SourceChangedError`.
-    """
+    held_max = 0
 
-    def send() -> Any:
-        with origin_pinned(relpath), translated(f"copying part {number} of {relpath!r}"):
-            return bucket.calls.upload_part_copy(
-                **upload, PartNumber=number, CopySourceRange=f"bytes={start}-{end - 1}", **_pinned(origin)
-            )
+    def send(
+        self, upload: Upload, number: int, body: SourceFile, offset: int, size: int, attempt: Attempt
+    ) -> StoredPart:
+        """Copy those bytes as that part. Raises `SourceChangedError`."""
+        origin = origin_of(body)
+        assert origin is not None, "only what lies in a bucket is copied"
 
-    made = patiently(send)["CopyPartResult"]
-    return {"PartNumber": number, **{name: made[name] for name in ("ETag", "ChecksumCRC32") if name in made}}
+        def send() -> Any:
+            with attempt.slot():
+                attempt.commit()  # nothing becomes visible by a part, but a long file shall end soon after a cut
+                with origin_pinned(upload.relpath), translated(f"copying part {number} of {upload.relpath!r}"):
+                    return upload.bucket.once.upload_part_copy(
+                        **upload.known,
+                        PartNumber=number,
+                        CopySourceRange=f"bytes={offset}-{offset + size - 1}",
+                        **_pinned(origin),
+                    )
+
+        made = patiently(send, on=may_repeat_part, attempts=PART_ATTEMPTS, told=telling(attempt))["CopyPartResult"]
+        return StoredPart(number, made.get("ChecksumCRC32", ""), made["ETag"])
 
 
 def unmake(bucket: Bucket, relpath: str, etag: str) -> None:
@@ -84,3 +94,7 @@ def origin_pinned(relpath: str) -> Iterator[None]:
 
 def _pinned(origin: CopySource) -> dict[str, Any]:
     return {"CopySource": {"Bucket": origin.bucket, "Key": origin.key}, "CopySourceIfMatch": origin.etag}
+
+
+if TYPE_CHECKING:
+    _copier: type[PartSender] = PartCopier

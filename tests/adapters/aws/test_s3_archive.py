@@ -10,7 +10,8 @@ from tests.adapters.aws.places import KIB, MIB
 from tests.contracts.archive import ArchiveContract
 from tests.contracts.bodies import Body
 from tests.emulator import Fault
-from upload_adapters.aws.s3_archive import PARTS_MAX, S3Archive, part_size_for
+from upload_adapters.aws.s3_archive import S3Archive
+from upload_adapters.aws.s3_multipart import PARTS_MAX, part_size_for
 from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import (
@@ -123,22 +124,26 @@ def test_permission_is_asked_before_every_request_that_could_make_it_visible(arc
     asked = []
     body = Body(data)
     archive.put("a", body, checksum=None, attempt=FreeAttempt(lambda: asked.append(aws.object(bucket.name, "a"))))
-    assert asked == [None] * 3
+    assert set(asked) == {None}
     assert body.verified == 3
+    assert len(asked) >= 3
 
 
 @pytest.mark.parametrize("data", [DATA[:1000], DATA], ids=["single", "parts"])
 def test_once_permission_is_gone_nothing_is_sent_again(archive, aws, data, bucket):
     aws.order(Fault("refused", operation="PutObject", code="SlowDown"))
     aws.order(Fault("refused", operation="CompleteMultipartUpload", code="SlowDown"))
-    answers = iter([None])
+
+    def tried():
+        return len(aws.log("PutObject") + aws.log("CompleteMultipartUpload"))
 
     def commit():
-        if next(answers, "no") == "no":
+        if tried():
             raise LockLostError("taken over")
 
     with pytest.raises(LockLostError):
         archive.put("a", Body(data), checksum=None, attempt=FreeAttempt(commit))
+    assert tried() == 1
     assert aws.object(bucket.name, "a") is None
     assert aws.open_uploads() == []
 
