@@ -169,7 +169,8 @@ class ArchiveContract:
         self.refuses(archive, stored, before, Body(b"data", at_read=at_read), LockLostError)
 
     def test_commit_is_asked_last_after_the_last_read_and_before_anybody_sees_the_object(self, archive, stored):
-        seen, reads = [], []
+        seen: list[tuple[object, ...]] = []
+        reads: list[None] = []
         body = Body(b"data", at_read=lambda: reads.append(None))
 
         def commit():

@@ -5,11 +5,13 @@ import zlib
 
 import pytest
 
+from tests.adapters.aws.attempts import Attempt
 from tests.adapters.aws.emulated_archive import DATASET, DELIVERY, EmulatedArchive
 from tests.adapters.aws.places import MIB
 from tests.contracts.source import SourceContract
 from tests.emulator import Fault
 from tests.emulator.objects import Condition
+from upload_adapters.aws.part_pool import PartPool
 from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.aws.s3_source import S3Source, bucket_and_prefix
 from upload_adapters.indexing import build_table
@@ -31,6 +33,7 @@ from upload_core.errors import (
 from upload_core.ports import origin_of
 
 DATA = random.Random(7).randbytes(3 * MIB + 17)
+PARTS = -(-len(DATA) // MIB)
 READS = ("GetObject", "PutObject", "UploadPart")
 """What an object's bytes would pass through us by."""
 
@@ -237,6 +240,60 @@ def test_trouble_while_copying_changes_nothing(source, archive, aws, bucket, des
     assert fault.fired
     assert aws.object(destination.name, "a").data == data
     assert aws.open_uploads() == []
+
+
+def interrupted_copy(source, destination, aws, after):
+    """What a journal knows of a copy that was cut after so many parts."""
+
+    def commit():
+        if len(aws.log("UploadPartCopy")) >= after:
+            raise LockLostError("cut")
+
+    attempt = Attempt(commit=commit)
+    archive = S3Archive(lambda: destination, copy_single_max=MIB, copy_part_size=MIB, pool=PartPool(at_once=1))
+    with source.open("a") as file, pytest.raises(LockLostError):
+        archive.put("a", file, checksum=None, attempt=attempt)
+    assert attempt.left is not None
+    return attempt.left
+
+
+@pytest.mark.parametrize("journaled", [True, False], ids=["journaled", "only s3 knows"])
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_copy_in_parts_is_gone_on_with(source, archive, aws, bucket, destination, after, journaled):
+    keep(aws, bucket.name, "a", DATA)
+    left = interrupted_copy(source, destination, aws, after)
+    assert list(left.parts) == list(range(1, after + 1))
+    if not journaled:
+        left.parts.clear()
+    with source.open("a") as file:
+        assert archive.put("a", file, checksum=crc(DATA), attempt=Attempt(left)).checksum == crc(DATA)
+    assert aws.object(destination.name, "a").data == DATA
+    assert [int(entry.query["partNumber"]) for entry in aws.log("UploadPartCopy")] == list(range(1, PARTS + 1))
+    assert not [entry for entry in aws.log() if entry.operation in READS]
+    assert aws.open_uploads() == []
+
+
+def test_a_copy_of_an_object_that_was_replaced_between_two_sessions_is_begun_anew(
+    source, archive, aws, bucket, destination
+):
+    keep(aws, bucket.name, "a", DATA)
+    left = interrupted_copy(source, destination, aws, 2)
+    keep(aws, bucket.name, "a", DATA[::-1])
+    with source.open("a") as file:
+        archive.put("a", file, checksum=None, attempt=Attempt(left))
+    assert aws.object(destination.name, "a").data == DATA[::-1]
+    assert aws.open_uploads() == []
+
+
+def test_a_copy_that_became_small_leaves_no_parts(source, archive, aws, bucket, destination):
+    keep(aws, bucket.name, "a", DATA)
+    left = interrupted_copy(source, destination, aws, 2)
+    keep(aws, bucket.name, "a", b"small")
+    attempt = Attempt(left)
+    with source.open("a") as file:
+        archive.put("a", file, checksum=None, attempt=attempt)
+    assert aws.object(destination.name, "a").data == b"small"
+    assert (aws.open_uploads(), attempt.left) == ([], None)
 
 
 @pytest.mark.parametrize("size", [4, len(DATA)])
