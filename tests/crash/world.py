@@ -7,7 +7,7 @@ the pipeline got. It shares no code with what it judges, except for the values t
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from upload_adapters.memory import MemoryPorts, memory_ports
@@ -58,9 +58,9 @@ class Calls:
         self.before: Callable[[str, str, tuple[Any, ...]], None] | None = None
         self.after: Callable[[str, str, tuple[Any, ...]], None] | None = None
 
-    def watch(self, name: str, port: Any) -> Any:
-        """The port, with every call of its watched methods seen."""
-        return _Watched(self, name, port)
+    def watch(self, name: str, port: Any, methods: Sequence[str] = ()) -> Any:
+        """The port, with every call of its watched methods seen; a port of `WATCHED` has those by itself."""
+        return _Watched(self, name, port, methods or WATCHED[name])
 
     def kill_at(self, number: int, *, after: bool = False) -> None:
         """Kill at the `number`-th call from now (from 1), before or after it takes effect."""
@@ -84,8 +84,8 @@ class Calls:
 
 
 class _Watched:
-    def __init__(self, calls: Calls, name: str, port: Any) -> None:
-        self.calls, self.port, self.port_name, self.methods = calls, port, name, WATCHED[name]
+    def __init__(self, calls: Calls, name: str, port: Any, methods: Sequence[str]) -> None:
+        self.calls, self.port, self.port_name, self.methods = calls, port, name, methods
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.port, name)

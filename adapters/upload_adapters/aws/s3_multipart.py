@@ -165,17 +165,21 @@ class Multipart:
     def _adopted(
         self, bucket: Bucket, relpath: str, body: SourceFile, part_size: int, left: list[str], attempt: Attempt
     ) -> _Opened | None:
-        """The latest of the uploads that were left under our name, if its parts can be told from the file's.
+        """The one with most parts of the uploads that were left under our name, if there is any.
 
-        Whose parts they are is not known: each is compared before it counts. Where nobody holds a lock on the name, an
-        upload may be at work in other hands.
+        Whose bytes they are is not known: each part is compared before it counts, which a copy made by S3 cannot be.
+        Where nobody holds a lock on the name, an upload may be at work in other hands.
         """
-        if not left or self._pinned or not attempt.resumable:
+        best: _Opened | None = None
+        if self._pinned or not attempt.resumable:
             return None
-        found = contents(bucket, relpath, left[-1])
-        if found is None or not found.whole:
-            return None
-        return self._sorted(Upload(bucket, relpath, left[-1], body.size, part_size), found, {})
+        for upload_id in left:
+            found = contents(bucket, relpath, upload_id)
+            if found is not None and found.whole:
+                opened = self._sorted(Upload(bucket, relpath, upload_id, body.size, part_size), found, {})
+                if best is None or len(opened.unsure) > len(best.unsure):
+                    best = opened
+        return best
 
     # --- parts ------------------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ def end(bucket: Bucket, relpath: str, upload_id: str) -> None:
 
 
 def open_uploads(bucket: Bucket, prefix: str = "") -> Iterator[Found]:
-    """Every open upload under a prefix, for one name the oldest first; none where we may not ask."""
+    """Every open upload under a prefix; none where we may not ask."""
     page: dict[str, str] = {}
     while True:
         try:
@@ -131,7 +131,7 @@ class LeftUploads:
         self._names: set[str] = set()  # adding and taking away is safe in any thread
 
     def under(self, bucket: Bucket, relpath: str) -> list[str]:
-        """The ids of open uploads under this name, the oldest first; asks S3 only if there is doubt."""
+        """The ids of open uploads under this name; asks S3 only if there is doubt."""
         with self._mutex:
             if not self._asked:
                 self._names.update([found.relpath for found in open_uploads(bucket)])
