@@ -153,6 +153,11 @@ def test_the_recordings_hold_what_they_are_for():
         "PipelineAttached",
         "ReportLapsed",
         "StopRequested",
+        "UploadBegun",
+        "PartStored",
+        "UploadEnded",
         IndexRevised.__name__,
     } <= kinds
+    large = recording("large files in parts")
+    assert sum(bool(large.state_after(n).uploads) for n in range(1, len(large.batches) + 1)) > 10
     assert sum(type(event).__name__ == "SessionOpened" for event, _ in recording("a revised index").events) == 3

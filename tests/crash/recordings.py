@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from tests.crash.large_world import LargeWorld
 from tests.crash.odd_validator import OddPipeline
 from tests.crash.world import Killed, World
 from upload_adapters.journal_file import DirectoryJournal
@@ -229,6 +230,16 @@ def _odd(world: World) -> None:
     world.deliver(n_threads=1)
 
 
+def _in_parts(world: World) -> None:
+    for number, after in ((40, True), (36, False)):
+        world.calls.kill_at(number, after=after)
+        try:
+            world.client().run()
+        except Killed:
+            world.die(validator_too=False)
+    world.deliver()
+
+
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "plain": _plain,
     "failures and retries": _failures,
@@ -237,13 +248,18 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "a revised index": _revised,
     "stopped by the host": _stopped,
     "an odd validator": _odd,
+    "large files in parts": _in_parts,
 }
+
+
+WORLDS: dict[str, Callable[[], World]] = {"large files in parts": LargeWorld}
+"""Scenarios that need another world than most."""
 
 
 @cache
 def recording(name: str) -> Recording:
     """The journal of that scenario."""
-    return _record(name, World(), SCENARIOS[name])
+    return _record(name, WORLDS.get(name, World)(), SCENARIOS[name])
 
 
 @cache
