@@ -34,7 +34,7 @@ from upload_core.outcomes import Summary
 from upload_core.ports import Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
-from upload_core.views import STATE_HEADER, client_file, state_rows, summary_of
+from upload_core.views import STATE_HEADER, SentBytes, client_file, state_rows, summary_of
 from upload_core.wiring import WiringRequest, default_wiring
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class UploadClient:
         self._stop_reason: str | None = None
         self._unrecorded_end: tuple[str, str] | None = None
         self._began_ms = 0
-        self._bytes_sent = 0
+        self._sent = SentBytes()
 
     def _begin_with(self, dataset: str, delivery_id: str, transfer_type: str, table: FileTable) -> None:
         """The delivery as the index alone tells it; connecting replaces it by the journal's, if there is one."""
@@ -225,7 +225,7 @@ class UploadClient:
         return summary_of(
             self._delivery,
             unrecorded_end=self._unrecorded_end,
-            bytes_sent=self._bytes_sent,
+            bytes_sent=self._sent.total,
             seconds=round(seconds, 3),
             journal=self._ports.journal.name,
         )
@@ -494,11 +494,9 @@ class UploadClient:
             self.cmessage(f"state written to {place}", "info")
 
     def _notice(self, record: Record) -> None:
-        event = record.event
-        if isinstance(event, ev.TransferCompleted):
-            self._bytes_sent += event.size
+        self._sent.notice(self._delivery, record.event)
         if self.debug:
-            self.cmessage(f"{record.time} {record.seq} {event}", "info")
+            self.cmessage(f"{record.time} {record.seq} {record.event}", "info")
 
     def _require_engine(self) -> Engine:
         if self._engine is None or self._engine.closed:

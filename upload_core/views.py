@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.files import ClientFile
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID
@@ -12,6 +13,31 @@ from upload_core.outcomes import FailedFile, Summary, exit_code_of
 
 STATE_HEADER: Final = ("relpath", "state", "retries", "size", "checksum", "message")
 """Columns of `state_rows`."""
+
+
+class SentBytes:
+    """Counts the bytes of a session: of a file in parts those that it has journaled, of any other all at its end."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._part_sizes: dict[int, int] = {}
+        """Of files that are sent in parts, until their end."""
+
+    def notice(self, delivery: Delivery, event: ev.Event) -> None:
+        """To be told of each event once it is applied."""
+        match event:
+            case ev.TransferStarted():
+                self._part_sizes.pop(event.file, None)
+                if delivery.uploads and (upload := delivery.uploads.get(event.file)) is not None:
+                    self._part_sizes[event.file] = upload.part_size
+            case ev.UploadBegun():
+                self._part_sizes[event.file] = event.part_size
+            case ev.PartStored():
+                part_size = self._part_sizes.get(event.file, 0)
+                self.total += min(part_size, delivery.table.size(event.file) - (event.number - 1) * part_size)
+            case ev.TransferCompleted():
+                if self._part_sizes.pop(event.file, None) is None:
+                    self.total += event.size
 
 
 def client_file(delivery: Delivery, file: int, root: str, max_retries: int) -> ClientFile:

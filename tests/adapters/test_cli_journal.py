@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import Desk, last_json
+from upload_adapters.cli import main
 from upload_adapters.cli.reading import moment
 from upload_adapters.journal_reader import JournalReader
 from upload_core.errors import ConfigurationError
@@ -109,6 +110,30 @@ def test_a_files_story_is_told_in_plain_words_and_in_order(finished):
     assert -1 not in places, told
     assert places == sorted(places)
     assert told.replace("\n", "").isprintable()
+
+
+def test_the_parts_of_a_large_file_are_told_together(tmp_path, capsys):
+    """The golden journal holds a file whose upload was begun twice, and one that was interrupted in the middle."""
+    shutil.copytree(Path(__file__).parents[1] / "data" / "journal-v1" / "in-parts", tmp_path / "journal")
+    told = {}
+    for name in ("plain.dat", "naïve ☃.txt"):
+        assert main(["history", str(tmp_path / "journal"), name]) == 0
+        told[name] = [line[25:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert told["plain.dat"][3:12] == [
+        "it is sent in parts of 6 bytes",
+        "it has 1 of 2 parts in the archive",
+        "it has no open upload in parts any more",
+        "it was not stored: it changed while it was read",
+        "it was put in line for another attempt",
+        "it was handed to a worker",
+        "it is sent in parts of 6 bytes",
+        "it has 2 of 2 parts in the archive",
+        "it has no open upload in parts any more",
+    ]
+    assert [line for line in told["naïve ☃.txt"] if "part" in line] == [
+        "it is sent in parts of 8 bytes",
+        "it has 3 of 3 parts in the archive",
+    ]
 
 
 def test_a_file_that_is_not_indexed_is_a_usage_error_with_a_hint(finished):

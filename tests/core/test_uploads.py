@@ -12,6 +12,7 @@ from upload_core.effects import OpenUpload, StoredPart
 from upload_core.errors import IllegalEventError, LockLostError
 from upload_core.files import FileTable
 from upload_core.journal import Header, encode_batch, encode_header, replay
+from upload_core.views import SentBytes
 
 TABLE = FileTable.from_columns(["a", "b"], [300, 300], None)
 CREATED = ev.DeliveryCreated("d", "1", "staging", "us", "src", "dst", "digest", files=2)
@@ -171,6 +172,38 @@ def test_a_part_that_came_during_an_outage_does_not_end_it():
     delivery = delivery_after(*OPENING, *STARTED, ev.OutageBegan("no network"))
     decision = delivery.decide(cmd.OutcomesFound(NEWS[:2]), 0)
     assert not [event for event in decision.events if isinstance(event, ev.OutageEnded)]
+
+
+# --- what callers see ----------------------------------------------------------------------------
+
+
+def sent(*events, before=()):
+    delivery, count = delivery_after(*OPENING, *before), SentBytes()
+    for event in events:
+        delivery.apply(event, 0)
+        count.notice(delivery, event)
+    return count.total
+
+
+COMPLETED = ev.TransferCompleted(0, 300, "AAAAAA==")
+
+
+def test_of_a_file_in_parts_each_part_counts_when_it_is_stored():
+    assert sent(*STARTED, BEGUN) == 0
+    assert sent(*STARTED, BEGUN, *PARTS) == 200
+    assert sent(*STARTED, ev.UploadBegun(0, "id", 200, "print"), PARTS[0]) == 100, "the last part is what is left"
+    assert sent(*STARTED, BEGUN, *PARTS, ev.PartStored(0, 3, "x"), ev.UploadEnded(0), COMPLETED) == 300
+
+
+def test_what_an_earlier_session_sent_is_not_counted_again():
+    before = [*STARTED, BEGUN, *PARTS, ev.TransferInterrupted(0), ev.FileFoundMissing(0)]
+    assert sent(*STARTED, ev.PartStored(0, 3, "x"), ev.UploadEnded(0), COMPLETED, before=before) == 100
+
+
+def test_any_other_file_counts_when_it_is_stored():
+    assert sent(*STARTED, COMPLETED) == 300
+    anew = [ev.UploadEnded(0), ev.TransferFailed(0, "changed"), ev.TransferRetried(0), ev.TransferStarted(0)]
+    assert sent(*STARTED, BEGUN, PARTS[0], *anew, COMPLETED) == 400
 
 
 # --- attempts ------------------------------------------------------------------------------------

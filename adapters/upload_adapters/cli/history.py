@@ -37,14 +37,46 @@ def command(journal: str, relpath: str) -> int:
     checksum = delivery.table.checksum(file)
     known = f"{size(delivery.table.size(file))}, CRC32 {checksum}" if checksum else size(delivery.table.size(file))
     write_line(f"{relpath} ({known}) is {delivery.state_of(file)}")
+    parts = _Parts(delivery.table.size(file))
     for record in reader.records():
         event = record.event
-        if isinstance(event, ev.FileEvent):
-            if event.file == file:
-                write_line(f"{_when(record.time)}  it {describe(event)}")
-        elif isinstance(event, BETWEEN):
+        if isinstance(event, BETWEEN):
+            parts.tell()
             write_line(f"{_when(record.time)}      {describe(event)}")
+        elif isinstance(event, ev.FileEvent) and event.file == file and not parts.take(record.time, event):
+            parts.tell()
+            write_line(f"{_when(record.time)}  it {describe(event)}")
+    parts.tell()
     return 0
+
+
+class _Parts:
+    """Thousands of parts of a large file, told in one line between two other things that happened."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size = size_bytes
+        self._part_size = size_bytes
+        self._stored: set[int] = set()
+        self._untold = ""
+        """When the last one was stored, if that was not told yet."""
+
+    def take(self, time: str, event: ev.FileEvent) -> bool:
+        """Whether the event is one of a part, and so not to be told by itself."""
+        if isinstance(event, ev.UploadBegun):
+            self._part_size = event.part_size
+            self._stored.clear()
+        if not isinstance(event, ev.PartStored):
+            return False
+        self._stored.add(event.number)
+        self._untold = time
+        return True
+
+    def tell(self) -> None:
+        """Say how many are stored, if there are more than were told of."""
+        if self._untold:
+            count = -(-self._size // max(1, self._part_size))
+            write_line(f"{_when(self._untold)}  it has {len(self._stored):,} of {count:,} parts in the archive")
+            self._untold = ""
 
 
 def _when(time: str) -> str:

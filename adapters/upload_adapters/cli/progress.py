@@ -18,6 +18,7 @@ from upload_core.client import UploadClient
 from upload_core.journal import Record
 from upload_core.messages import describe
 from upload_core.ports import MessageType
+from upload_core.views import SentBytes
 
 if TYPE_CHECKING:
     import rich.live
@@ -52,7 +53,7 @@ class Progress:
         self._console = console
         self._client = client
         self._began = time.monotonic()
-        self._bytes = 0
+        self._sent = SentBytes()
         self._file_lines = 0
         self._live: rich.live.Live | None = None
         self._ended = threading.Event()
@@ -93,9 +94,7 @@ class Progress:
 
     def _notice(self, record: Record) -> None:
         event = record.event
-        if isinstance(event, ev.TransferCompleted):
-            self._bytes += event.size
-            return
+        self._sent.notice(self._client.delivery, event)
         mtype = SHOWN.get(type(event))
         if mtype is None:
             return
@@ -123,11 +122,11 @@ class Progress:
         delivery = self._client.delivery
         counts = delivery.public_counts()
         judged = counts["valid"] + counts["invalid"]
-        rate = self._bytes / max(0.001, time.monotonic() - self._began)
+        rate = self._sent.total / max(0.001, time.monotonic() - self._began)
         parts = [
             f"{judged + counts['done']:,} of {len(delivery):,} files stored",
             f"{judged:,} judged",
-            f"{size(self._bytes)} sent, {size(round(rate))}/s",
+            f"{size(self._sent.total)} sent, {size(round(rate))}/s",
         ]
         wrong = counts["failed"] + counts["invalid"]
         if wrong:

@@ -1,6 +1,7 @@
 """Whole deliveries to an archive in AWS, wired from its deployment file: real client, real adapters, strict emulator."""
 
 import json
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +10,12 @@ import attrs
 import pytest
 
 from tests.adapters.aws.emulated_archive import DATASET, DELIVERY, QUICK, EmulatedArchive
+from tests.adapters.aws.places import KIB
 from tests.emulator import Fault
 from upload_adapters import deployments
+from upload_adapters.aws.part_pool import PartPool
+from upload_adapters.aws.s3_archive import S3Archive
+from upload_adapters.journal_reader import JournalReader
 from upload_adapters.wiring import wire, wire_journal
 from upload_core import Bucket, DataRoot, UploadClient
 from upload_core import events as ev
@@ -60,13 +65,118 @@ def test_files_that_somebody_else_stored_are_announced_and_judged_without_being_
     archive.judge()
 
 
-def test_files_in_parts_arrive_whole(archive):
-    ports = archive.ports()
-    ports.archive._single_max, ports.archive._part_size = 1 << 10, 1 << 18
-    archive.files["dir/file 00.txt"] = b"0123456789" * 60_000
-    (archive.source / "dir/file 00.txt").write_bytes(archive.files["dir/file 00.txt"])
-    assert archive.client(ports=ports).run().outcome == "complete"
-    archive.judge()
+# ── large files ──────────────────────────────────────────────────────────────────────────────────
+
+LARGE, PART = "dir/file 00.txt", 256 * KIB
+PARTS = 6
+
+
+def in_parts(archive, **request):
+    """The wiring's own ports, for files of which most tests could not wait to be large."""
+    ports = archive.ports(**request)
+    place = ports.archive._place
+    ports.archive = S3Archive(place, single_max=PART, part_size=PART, pool=PartPool(at_once=2))
+    return ports
+
+
+@pytest.fixture
+def large(archive):
+    archive.files[LARGE] = random.Random(3).randbytes(PARTS * PART - 1)
+    (archive.source / LARGE).write_bytes(archive.files[LARGE])
+    return archive
+
+
+def parts_that_came(aws):
+    return sorted(int(entry.query["partNumber"]) for entry in aws.log("UploadPart") if entry.status == 200)
+
+
+def kinds(archive, name="journal"):
+    return [type(record.event) for record in records_of(archive.root / name)]
+
+
+def records_of(path):
+    reader = JournalReader(path)
+    reader.advance()
+    return list(reader.records())
+
+
+def test_files_in_parts_arrive_whole_and_their_parts_are_in_the_journal(large, aws):
+    assert large.client(ports=in_parts(large)).run().outcome == "complete"
+    large.judge()
+    assert parts_that_came(aws) == list(range(1, PARTS + 1))
+    told = kinds(large)
+    assert told.count(ev.PartStored) == PARTS
+    places = [told.index(kind) for kind in (ev.UploadBegun, ev.PartStored, ev.UploadEnded)]
+    assert places == sorted(places)
+
+
+def test_an_outage_in_the_middle_of_a_file_costs_no_part_and_no_retry(large, aws):
+    outage = aws.order(Fault("refused", operation="UploadPart", code="ServiceUnavailable", nth=4, times=0))
+    client = large.client(ports=in_parts(large))
+
+    def relent(record):
+        if isinstance(record.event, ev.OutageBegan):
+            outage.times = outage.fired
+
+    client.subscribe(relent)
+    summary = client.run()
+    assert (summary.outcome, summary.retries) == ("complete", 0)
+    large.judge()
+    assert parts_that_came(aws) == list(range(1, PARTS + 1))
+    assert len(aws.log("CreateMultipartUpload")) == 1
+    assert ev.OutageEnded in kinds(large)
+
+
+def test_a_stop_in_the_middle_of_a_file_costs_no_part(large, aws):
+    client = large.client(ports=in_parts(large))
+    client.subscribe(lambda record: isinstance(record.event, ev.PartStored) and client.stop("enough"))
+    aws.order(Fault("late", operation="UploadPart", nth=3, times=0, seconds=2.0))  # longer than a stop waits
+    assert client.run().outcome == "interrupted"
+    assert len(aws.open_uploads()) == 1
+    aws.faults.clear()
+    ports = wire_journal(large.root / "journal", {})
+    ports.limits, ports.archive = QUICK, in_parts(large, journal="unused").archive
+    resumed = UploadClient.resume(ports=ports)
+    assert resumed.run().outcome == "complete"
+    large.judge(sessions=2)
+    assert parts_that_came(aws) == list(range(1, PARTS + 1))
+
+
+def test_a_lost_journal_costs_no_part_a_second_transfer(large, aws):
+    aws.order(Fault("refused", operation="UploadPart", code="AccessDenied", nth=5, times=0))
+    assert large.client(ports=in_parts(large)).run().exit_code == 5
+    aws.faults.clear()
+    assert large.client(ports=in_parts(large, journal="another")).run().outcome == "complete"
+    assert parts_that_came(aws) == list(range(1, PARTS + 1))
+    assert aws.open_uploads() == []
+
+
+def test_of_a_file_that_is_given_up_no_part_is_left(large, aws):
+    ports = in_parts(large)
+    index = large.index()
+    (large.source / LARGE).write_bytes(bytes(len(large.files[LARGE])))
+    large.index = lambda: index
+    summary = large.client(ports=ports, max_retries=1).run()
+    assert summary.outcome == "incomplete"
+    assert [failed.relpath for failed in summary.failed] == [LARGE]
+    assert aws.open_uploads() == []
+
+
+def test_uploads_that_nobody_goes_on_with_are_ended_when_the_delivery_ends_and_foreign_ones_never(large, aws):
+    bucket = large.transfer_bucket
+    for key in ("dir/file 01.txt", LARGE, "foreign"):
+        aws.store.create_upload(bucket, key, algorithm="", kind="", metadata={})
+    assert large.client(ports=in_parts(large)).run().outcome == "complete"
+    assert aws.open_uploads() == [(bucket, "foreign")]
+
+
+def test_a_delivery_that_cannot_end_its_uploads_says_so_and_is_complete_all_the_same(large, aws):
+    aws.order(Fault("refused", operation="AbortMultipartUpload", code="AccessDenied", times=0))
+    aws.store.create_upload(large.transfer_bucket, "dir/file 01.txt", algorithm="", kind="", metadata={})
+    summary = large.client(ports=in_parts(large)).run()
+    assert (summary.outcome, summary.exit_code) == ("complete", 0)
+    assert "abandoning the parts" in summary.message
+    assert large.control.found(large.keys.client_lock) is None
 
 
 def test_the_validators_refusal_ends_the_session_with_the_reason_from_its_log(archive):
