@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.recordings import SCENARIOS, Recording, long_recording, recording, short_recording
+from tests.crash.recordings import SCENARIOS, Recording, long_recording, recording, short_recording, world_for
 from tests.crash.world import World
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
@@ -393,7 +393,7 @@ def test_whatever_part_of_a_journal_is_left_the_delivery_ends_the_same(name, pla
     """The world has moved on, the journal was set back: as after a restored backup, or a disk that lied about syncs."""
     recorded = recording(name)
     for number in range(1, len(recorded.batches)):
-        world = World()
+        world = world_for(name)
         SCENARIOS[name](world)
         expected = {file.relpath: file.state for file in world.client().files()} and _states(world)
         path = place / f"{name}-{number}"

@@ -252,14 +252,15 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
 }
 
 
-WORLDS: dict[str, Callable[[], World]] = {"large files in parts": LargeWorld}
-"""Scenarios that need another world than most."""
+def world_for(name: str) -> World:
+    """A new world, of the kind that the scenario needs."""
+    return LargeWorld() if name == "large files in parts" else World()
 
 
 @cache
 def recording(name: str) -> Recording:
     """The journal of that scenario."""
-    return _record(name, WORLDS.get(name, World)(), SCENARIOS[name])
+    return _record(name, world_for(name), SCENARIOS[name])
 
 
 @cache

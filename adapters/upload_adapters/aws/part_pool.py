@@ -71,7 +71,7 @@ class PartPool:
             if self._threads < self._under_way:  # so that no job that was begun waits for a thread
                 self._threads += 1
                 # Daemons: a host that forgets to close must still be able to end.
-                threading.Thread(target=self._work, name="upload-part", daemon=True).start()
+                threading.Thread(target=self._work, name="s3-part", daemon=True).start()
             else:
                 self._job_waits.notify()
             return True

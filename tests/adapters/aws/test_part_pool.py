@@ -9,7 +9,7 @@ from upload_adapters.aws.part_pool import PartPool
 
 
 def names():
-    return [thread for thread in threading.enumerate() if thread.name == "upload-part"]
+    return [thread for thread in threading.enumerate() if thread.name == "s3-part"]
 
 
 class Gauge:
