@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_core.checksum import crc32_base64, crc_of, parse_checksum
+from upload_core.checksum import combine, crc32_base64, crc_of, parse_checksum
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -18,6 +18,37 @@ def test_every_crc32_survives_being_written_and_read(value):
 @given(st.lists(st.binary()))
 def test_the_crc_of_chunks_is_that_of_the_whole(chunks):
     assert crc_of(chunks) == zlib.crc32(b"".join(chunks))
+
+
+@given(st.binary(), st.binary())
+def test_two_pieces_combine_to_the_crc_of_the_whole(first, second):
+    assert combine(zlib.crc32(first), zlib.crc32(second), len(second)) == zlib.crc32(first + second)
+
+
+@given(st.lists(st.binary()))
+def test_any_number_of_pieces_combine_from_nothing(pieces):
+    whole = 0
+    for piece in pieces:
+        whole = combine(whole, zlib.crc32(piece), len(piece))
+    assert whole == zlib.crc32(b"".join(pieces))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**50), st.integers(0, 2**50))
+def test_pieces_of_any_length_may_be_combined_in_any_grouping(first, second, second_bytes, third_bytes):
+    third = zlib.crc32(b"third")
+    from_the_left = combine(combine(first, second, second_bytes), third, third_bytes)
+    from_the_right = combine(first, combine(second, third, third_bytes), second_bytes + third_bytes)
+    assert from_the_left == from_the_right
+
+
+def test_a_second_piece_of_many_bytes_counts_in_full():
+    second = bytes(range(256)) * (1 << 16) + b"odd"
+    assert combine(zlib.crc32(b"first"), zlib.crc32(second), len(second)) == zlib.crc32(second, zlib.crc32(b"first"))
+
+
+def test_a_piece_of_negative_length_is_refused():
+    with pytest.raises(ValueError, match="-1 bytes"):
+        combine(0, 0, -1)
 
 
 @given(st.text())

@@ -7,7 +7,6 @@ did not become an object leaves nothing behind.
 from __future__ import annotations
 
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus
@@ -17,6 +16,7 @@ import attrs
 from upload_adapters.aws.bucket import Bucket, Place, patiently, status_of, whole_checksum
 from upload_adapters.aws.errors import AwsError, may_retry, translated, was_damaged
 from upload_adapters.aws.s3_copy import COPY_PART_SIZE, COPY_SINGLE_MAX, copied_part, copied_whole, unmake
+from upload_adapters.crc32 import crc32
 from upload_core.checksum import crc32_base64
 from upload_core.errors import ArchiveError, ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
 from upload_core.ports import Archive, CopySource, SourceFile, StoredObject, origin_of
@@ -100,7 +100,7 @@ class S3Archive:
         bucket = self._place()
         data = _read_exactly(body, body.size, relpath)
         _must_end(body, relpath)
-        actual = crc32_base64(zlib.crc32(data))
+        actual = crc32_base64(crc32(data))
         _must_match(relpath, checksum, actual)
 
         def send() -> StoredObject:
@@ -253,8 +253,8 @@ class S3Archive:
         while sent < body.size:
             number = len(upload.parts) + 1
             data = _read_exactly(body, min(part_size, body.size - sent), upload.relpath)
-            running = zlib.crc32(data, running)
-            checksum = crc32_base64(zlib.crc32(data))
+            running = crc32(data, running)
+            checksum = crc32_base64(crc32(data))
             part = {"PartNumber": number, "ChecksumCRC32": checksum}
             upload.parts.append({**part, "ETag": self._send_part(bucket, upload, part, data)})
             sent += len(data)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from upload_adapters.crc32 import crc32
 from upload_core.checksum import crc32_base64
 from upload_core.errors import ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
 from upload_core.ports import Archive, SourceFile, StoredObject
@@ -43,7 +43,7 @@ class DirectoryArchive:
             try:
                 crc = 0
                 while chunk := os.read(fd, COPY_SIZE):
-                    crc = zlib.crc32(chunk, crc)
+                    crc = crc32(chunk, crc)
                 return self._stored(relpath, os.fstat(fd), crc32_base64(crc))
             finally:
                 os.close(fd)
@@ -111,7 +111,7 @@ class DirectoryArchive:
     def _copy(self, relpath: str, body: SourceFile, fd: int) -> str:
         crc = size = 0
         while chunk := body.read(COPY_SIZE):
-            crc = zlib.crc32(chunk, crc)
+            crc = crc32(chunk, crc)
             size += len(chunk)
             with explained(self._named(relpath)):
                 write_all(fd, chunk)
