@@ -12,10 +12,11 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import FileIO
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from upload_core.errors import ConfigurationError, SourceChangedError, SourceError, SourceMissingError
+from upload_adapters.held_folders import HeldFolder, HeldFolders
+from upload_adapters.opened_file import OpenedFile, quoted
+from upload_core.errors import ConfigurationError, SourceError, SourceMissingError
 from upload_core.index_check import path_problems
 from upload_core.text import printable
 
@@ -24,27 +25,9 @@ _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEX
 _PASSING_FLAGS: Final = _FOLDER_FLAGS | getattr(os, "O_PATH", 0)
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
-_TICK_S: Final = 0.02
-"""Two changes within one tick of the kernel's clock (at most 10 ms) carry the same time; twice that is safe."""
-
 _KNOWN_FOLDERS_MAX: Final = 50_000
 
 _READABLE_BY_ALL: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
-
-
-class Identity(NamedTuple):
-    """What tells one content of a file from another without reading it."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Identity:
-        """The identity that this stat shows."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Skipped(NamedTuple):
@@ -78,6 +61,7 @@ class DirectorySource:
             shown = printable(self._name)
             raise ConfigurationError(f"the source {shown} is not a readable directory: {error.strerror}") from error
         self._root_status = os.fstat(self._root_fd)
+        self._held = HeldFolders()
         self._folder_problems: dict[str, str | None] = {}
 
     def __reduce__(self) -> tuple[type[DirectorySource], tuple[str]]:
@@ -86,6 +70,7 @@ class DirectorySource:
     def close(self) -> None:
         """Give the directory back; files that are open stay so."""
         if self._root_fd >= 0:
+            self._held.close()
             os.close(self._root_fd)
             self._root_fd = -1
 
@@ -189,29 +174,62 @@ class DirectorySource:
 
         Raises `SourceMissingError`, or `SourceError` if it is not a plain file inside the root.
         """
-        with _naming(relpath):
+        try:
             _refuse_bad_path(relpath)
-            try:
-                return OpenedFile(self._open(relpath, _FILE_FLAGS), relpath, self)
-            except OSError as error:
-                raise _translated(error) from error
+            return OpenedFile(*self._open_file(relpath), relpath, self.status)
+        except (OSError, SourceError) as error:
+            with _naming(relpath):
+                if isinstance(error, OSError):
+                    raise _translated(error) from error
+                raise
 
     def status(self, relpath: str) -> os.stat_result:
         """What the name leads to now, links followed; raises `OSError`."""
         return os.stat(relpath, dir_fd=self._root_fd)
 
-    def _open(self, relpath: str, flags: int) -> int:
-        """A descriptor of that path; a link on the way is followed if it stays inside the root."""
+    def _open_file(self, relpath: str) -> tuple[int, os.stat_result]:
+        """Descriptor and state of that plain file; a link on the way is followed if it stays inside the root."""
         try:
-            return self._open_strictly(relpath.split("/"), flags)
+            return self._open_file_strictly(relpath)
         except _LinkOnTheWayError:
             try:
-                return self._open_strictly(self._resolved(relpath), flags)
+                return self._open_file_strictly("/".join(self._resolved(relpath)))
             except _LinkOnTheWayError:
-                raise SourceError("changed on its way here: a folder or file was replaced by a link") from None
+                raise _swapped() from None
+
+    def _open_file_strictly(self, relpath: str) -> tuple[int, os.stat_result]:
+        """The same; raises `_LinkOnTheWayError` if a part of the path is a link."""
+        folder, _, name = relpath.rpartition("/")
+        if not folder:
+            return _open_plain(name, self._root_fd)
+        held = self._held.take(folder)
+        if held is not None:
+            try:
+                opened = _open_plain(name, held.fd)
+            except (OSError, SourceError, _LinkOnTheWayError):
+                os.close(held.fd)  # perhaps it is not the folder of that name any more
+            else:
+                self._held.give(held)
+                return opened
+        walked_s = time.monotonic()
+        held = HeldFolder(folder, self._open_strictly(folder.split("/"), _PASSING_FLAGS), walked_s)
+        try:
+            return _open_plain(name, held.fd)
+        finally:
+            self._held.give(held)
+
+    def _open(self, folder: str, flags: int) -> int:
+        """A descriptor of that folder; a link on the way is followed if it stays inside the root."""
+        try:
+            return self._open_strictly(folder.split("/"), flags)
+        except _LinkOnTheWayError:
+            try:
+                return self._open_strictly(self._resolved(folder), flags)
+            except _LinkOnTheWayError:
+                raise _swapped() from None
 
     def _open_strictly(self, parts: list[str], flags: int) -> int:
-        """A descriptor of the path made of these names; raises `_LinkOnTheWayError` if one of them is a link."""
+        """A descriptor of the folder made of these names; raises `_LinkOnTheWayError` if one of them is a link."""
         here = self._root_fd
         try:
             for part in parts[:-1]:
@@ -219,22 +237,10 @@ class DirectorySource:
                 if here != self._root_fd:
                     os.close(here)
                 here = below
-            if not flags & os.O_DIRECTORY:
-                # Looked at before it is opened, because opening a device can have effects.
-                status = os.stat(parts[-1], dir_fd=here, follow_symlinks=False)
-                if not stat.S_ISLNK(status.st_mode):
-                    _refuse_special(status)
-            fd = _open_one(parts[-1], flags, here)
+            return _open_one(parts[-1], flags, here)
         finally:
             if here != self._root_fd:
                 os.close(here)
-        try:
-            if not flags & os.O_DIRECTORY:
-                _refuse_special(os.fstat(fd))
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
 
     def _resolved(self, relpath: str) -> list[str]:
         """The names from the root to where `relpath` really leads; raises `SourceError` if that is outside."""
@@ -276,76 +282,21 @@ class DirectorySource:
         return None if entry.is_file(follow_symlinks=False) else self.problem_with(relpath)
 
 
-class OpenedFile:
-    """A source file open for reading; `verify_unchanged` tells whether what was read is one state of it."""
-
-    def __init__(self, fd: int, relpath: str, source: DirectorySource) -> None:
-        """Takes over `fd`."""
-        self._file = FileIO(fd, "rb")
-        self._relpath = relpath
-        self._source = source
-        self._identity = Identity.of(os.fstat(fd))
-        # A change in the same tick as the last one would not show in the times: let that tick pass before reading.
-        age_s = time.time() - self._identity.ctime_ns / 1e9
-        if 0 <= age_s < _TICK_S:
-            time.sleep(_TICK_S - age_s)
-            self._identity = Identity.of(os.fstat(fd))
-        self._unread = self._identity.size
-
-    @property
-    def size(self) -> int:
-        """Size in bytes when it was opened."""
-        return self._identity.size
-
-    def fileno(self) -> int:
-        """The descriptor, for those who send or map the file without reading it here."""
-        return self._file.fileno()
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, b"" at the end; raises `SourceError` if the disk cannot read them.
-
-        The end is where it was when the file was opened: one that grows as fast as it is read would have none.
-        """
-        try:
-            data = self._file.read(self._unread if size < 0 else min(size, self._unread)) or b""
-            self._unread -= len(data)
-            return data
-        except OSError as error:
-            raise SourceError(f"{_quoted(self._relpath)} cannot be read: {error.strerror}") from error
-
-    def rewind(self) -> None:
-        """Go back to the first byte."""
-        self._file.seek(0)
-        self._unread = self._identity.size
-
-    def verify_unchanged(self) -> None:
-        """Raises `SourceChangedError` unless size, times and identity are as when opened, and the name still leads here.
-
-        Blind spot, as of every tool that relies on stat: a process that had the file mapped and dirty before.
-        """
-        status = os.fstat(self._file.fileno())
-        for field, then, now in zip(Identity._fields, self._identity, Identity.of(status), strict=True):
-            if then != now:
-                raise self._changed(f"changed while it was read: its {field} was {then} and is {now}")
-        try:
-            there = self._source.status(self._relpath)
-        except OSError as error:
-            raise self._changed(f"was taken away while it was read: {error.strerror}") from error
-        if not os.path.samestat(there, status):
-            raise self._changed("was replaced by another file while it was read")
-
-    def _changed(self, how: str) -> SourceChangedError:
-        return SourceChangedError(f"{_quoted(self._relpath)} {how}; let it come to rest, then run again")
-
-    def close(self) -> None:
-        """Close it; twice is no error."""
-        self._file.close()
-
-    def __enter__(self) -> OpenedFile:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+def _open_plain(name: str, folder_fd: int) -> tuple[int, os.stat_result]:
+    """Descriptor and state of a plain file in that folder; raises `SourceError` for anything else."""
+    # Looked at before it is opened, because opening a device or a FIFO can have effects.
+    status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    if stat.S_ISLNK(status.st_mode):
+        raise _LinkOnTheWayError
+    _refuse_special(status)
+    fd = _open_one(name, _FILE_FLAGS, folder_fd)
+    try:
+        status = os.fstat(fd)
+        _refuse_special(status)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, status
 
 
 def _open_one(name: str, flags: int, folder_fd: int) -> int:
@@ -378,8 +329,8 @@ def _translated(error: OSError) -> SourceError:
     return SourceError(f"cannot be read: {error.strerror}")
 
 
-def _quoted(relpath: str) -> str:
-    return f'"{printable(relpath, 300)}"'
+def _swapped() -> SourceError:
+    return SourceError("changed on its way here: a folder or file was replaced by a link")
 
 
 @contextmanager
@@ -388,12 +339,10 @@ def _naming(relpath: str) -> Iterator[None]:
     try:
         yield
     except SourceError as error:
-        raise type(error)(f"{_quoted(relpath)} {error}") from error.__cause__
+        raise type(error)(f"{quoted(relpath)} {error}") from error.__cause__
 
 
 if TYPE_CHECKING:
     from upload_core import ports
 
-    _directory = DirectorySource("")
-    _source: ports.Source = _directory
-    _file: ports.SourceFile = OpenedFile(0, "", _directory)
+    _source: ports.Source = DirectorySource("")

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from tests.paths import HOSTILE, ODD
+from upload_adapters import held_folders
 from upload_adapters.source_directory import DirectorySource
 from upload_core.errors import ConfigurationError, SourceChangedError, SourceError, SourceMissingError
 
@@ -359,6 +360,113 @@ def test_no_descriptor_is_left_open(root):
             source.problem_with(path)
         source.ls("data")
     assert len(os.listdir(fds)) == before
+
+
+def test_a_file_that_nobody_closed_is_closed_and_told_of(source, root):
+    file = source.open("a.txt")
+    fd = file.fileno()
+    with pytest.warns(ResourceWarning, match=r'"a\.txt" was left open'):
+        del file
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(fd)
+
+
+def test_a_closed_file_reads_nothing_whoever_has_its_descriptor_now(source):
+    with source.open("a.txt") as file:
+        pass
+    with source.open("data/b.txt"), pytest.raises(SourceError):
+        file.read()
+    assert file.fileno() == -1
+    file.close()
+
+
+# ── folders that are held ────────────────────────────────────────────────────────────────────────
+
+
+def test_the_next_file_of_a_folder_needs_no_walk(source, root, monkeypatch):
+    (root / "data" / "deep" / "d.txt").write_bytes(b"delta")
+    assert content(source, "data/deep/c.txt") == b""
+    monkeypatch.setattr(source, "_open_strictly", None)
+    assert content(source, "data/deep/d.txt") == b"delta"
+
+
+def test_a_file_of_a_folder_that_took_the_place_of_a_held_one_is_found(source, root):
+    assert content(source, "data/b.txt") == b"beta!"
+    (root / "data").rename(root / "old")
+    (root / "data").mkdir()
+    (root / "data" / "new.txt").write_bytes(b"new")
+    assert content(source, "data/new.txt") == b"new"
+
+
+def test_a_file_of_a_folder_that_was_moved_away_is_not_taken_for_the_one_of_that_name_now(source, root):
+    assert content(source, "data/b.txt") == b"beta!"
+    (root / "data").rename(root / "old")
+    (root / "data").mkdir()
+    (root / "data" / "b.txt").write_bytes(b"gamma")
+    for _ in range(2):
+        try:
+            assert content(source, "data/b.txt") == b"gamma"
+        except SourceChangedError:
+            (root / "old" / "b.txt").unlink()
+            continue
+        break
+    else:
+        raise AssertionError("the folder of that name is never looked for again")
+
+
+def test_a_link_in_the_place_of_a_held_folder_leads_nowhere_new(source, place, root):
+    (place / "outside" / "b.txt").write_bytes(SECRET)
+    assert content(source, "data/b.txt") == b"beta!"
+    (root / "data").rename(place / "away")
+    (root / "data").symlink_to(place / "outside")
+    with pytest.raises(SourceError):
+        content(source, "data/b.txt")
+    with pytest.raises(SourceError, match="link"):
+        content(source, "data/secret")
+
+
+def test_a_held_folder_is_walked_to_anew_after_a_while(source, root, monkeypatch):
+    assert content(source, "data/b.txt") == b"beta!"
+    (root / "data").rename(root / "old")
+    (root / "data").mkdir()
+    (root / "data" / "b.txt").write_bytes(b"gamma")
+    monkeypatch.setattr(held_folders, "HELD_S", -1.0)  # a while has passed at once
+    assert content(source, "data/b.txt") == b"gamma"
+
+
+def test_however_many_folders_there_are_few_are_held(source, root):
+    before = len(os.listdir("/dev/fd"))
+    for number in range(3 * held_folders.HELD_MAX):
+        (root / str(number)).mkdir()
+        (root / str(number) / "x").write_bytes(b"x")
+        assert content(source, f"{number}/x") == b"x"
+    assert len(os.listdir("/dev/fd")) - before == held_folders.HELD_MAX
+
+
+def test_folders_are_held_by_many_threads_without_mixing_them_up(source, root):
+    paths = [f"{folder}/{number}" for folder in range(5) for number in range(20)]
+    for path in paths:
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(path)
+    wrong: list[object] = []
+
+    def read(start: int) -> None:
+        try:
+            for turn in range(600):
+                path = paths[(start + turn * 7) % len(paths)]
+                if content(source, path) != path.encode():
+                    wrong.append(path)
+        except Exception as error:  # noqa: BLE001 - a thread's failure must reach the test
+            wrong.append(error)
+
+    before = len(os.listdir("/dev/fd"))
+    threads = [threading.Thread(target=read, args=(start,)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(os.listdir("/dev/fd")) - before <= 5
 
 
 # ── scanning ─────────────────────────────────────────────────────────────────────────────────────
