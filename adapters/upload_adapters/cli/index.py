@@ -43,7 +43,7 @@ def command(source: str, output: str | None, no_checksums: bool, jobs: int | Non
     with DirectorySource(source) as root:
         scan = root.scan(_own_files(root.name, output))
         meter = _Meter(console, len(scan.relpaths))
-        columns, unreadable = measure(
+        columns, unreadable, _ = measure(
             root, scan.relpaths, jobs=jobs, with_checksums=not no_checksums, progress=meter.show
         )
         meter.end()
