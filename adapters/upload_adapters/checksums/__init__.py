@@ -1,31 +1,29 @@
 """Sizes and CRC32s of many files of a directory, read on all cores: the columns of a new index.
 
-What a cache remembers of files that are unchanged since is not read again. Many files are read by processes, few by
-threads, a large one in pieces by all of them.
+What a cache remembers of files that are unchanged since is not read again. A large file is read in pieces by all workers.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from threading import Condition
 from typing import Final, NamedTuple
 
 from upload_adapters.checksums.cache import ChecksumCache, Pieces, line_of
 from upload_adapters.checksums.columns import LARGE, NOTHING, SETTLED, UNREADABLE, UNSETTLED, Columns, State
-from upload_adapters.checksums.measuring import PIECE_BYTES, Batch, Measurer, Piece, is_settled
-from upload_adapters.checksums.worker import Worker, WorkerProcess
+from upload_adapters.checksums.measuring import PIECE_BYTES, Batch, Piece, is_settled
+from upload_adapters.checksums.worker import Worker, start_workers
 from upload_adapters.source_directory import DirectorySource
-from upload_core.checksum import combine, crc32_base64
+from upload_core.checksum import combine
+from upload_core.columns import to_texts
 from upload_core.errors import SourceError
 from upload_core.index_check import IndexColumns
 
-_PROCESSES_FROM: Final = 2_000
-"""So many files are worth a process for each core: one costs as much as some thousand small files."""
 _BATCH_MAX: Final = 128
 """Files given to a worker in one step: enough that handing them over costs nothing beside reading them."""
 _PROGRESS_INTERVAL_S: Final = 0.1
@@ -65,18 +63,14 @@ def index(
     `jobs` is how many files are read at a time, by default one for each processor. What `cache` remembers of a file
     that is unchanged since is believed, unless `fresh`; what is found is remembered at once.
     """
-    workers = max(1, jobs or processors())
     remembered = cache.open(relpaths, fresh=fresh) if cache is not None and with_checksums else None
+    workers: list[Worker] = []
     try:
-        work = _Work(source, relpaths, workers, remembered, cache if with_checksums else None)
-
-        def run() -> None:
-            with _worker(source, with_checksums, apart=workers > 1 and len(relpaths) >= _PROCESSES_FROM) as worker:
-                work.run(worker)
-
-        with ThreadPoolExecutor(workers, thread_name_prefix="crc32") as pool:
+        workers = start_workers(source, relpaths, max(1, jobs or processors()), with_checksums=with_checksums)
+        work = _Work(source, relpaths, len(workers), remembered, cache if with_checksums else None)
+        with ThreadPoolExecutor(len(workers), thread_name_prefix="crc32") as pool:
             try:
-                running = {pool.submit(run) for _ in range(workers)}
+                running = {pool.submit(work.run, worker) for worker in workers}
                 while running:
                     done, running = wait(running, timeout=_PROGRESS_INTERVAL_S, return_when=FIRST_EXCEPTION)
                     for one in done:
@@ -87,6 +81,8 @@ def index(
                 work.stop()
         return work.end(with_checksums=with_checksums)
     finally:
+        for worker in workers:
+            worker.close()
         if cache is not None:
             cache.close()
 
@@ -94,18 +90,6 @@ def index(
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _worker(source: DirectorySource, with_checksums: bool, *, apart: bool) -> Iterator[Worker]:
-    if not apart:
-        yield Measurer(source, with_checksums=with_checksums)
-        return
-    worker = WorkerProcess(source, with_checksums=with_checksums)
-    try:
-        yield worker
-    finally:
-        worker.close()
 
 
 class _InPieces:
@@ -242,7 +226,7 @@ class _Work:
             file.crcs[number] = crc
             self.bytes += piece.length
             if self._cache is not None and file.settled:
-                self._cache.append(line_of(piece.relpath, piece.state, crc, (piece.start, piece.length)))
+                self._cache.append(line_of([(piece.relpath, piece.state, crc)], (piece.start, piece.length)))
             self._end_large(row, file)
 
     def _end_large(self, row: int, file: _InPieces) -> None:
@@ -251,7 +235,7 @@ class _Work:
         crc = file.crc()
         self._columns.put(row, SETTLED if file.settled else UNSETTLED, file.state, crc)
         if self._cache is not None and file.settled:
-            self._cache.append(line_of(self._relpaths[row], file.state, crc))
+            self._cache.append(line_of([(self._relpaths[row], file.state, crc)]))
         self.files += 1
 
     def end(self, *, with_checksums: bool) -> Indexed:
@@ -261,10 +245,11 @@ class _Work:
         if self._cache is not None:
             self._cache.replace(relpaths, columns)
         rows = [row for row, kind in enumerate(columns.kinds) if kind != UNREADABLE]
+        crcs = array("I", (columns.crcs[row] for row in rows))
         return Indexed(
             IndexColumns(
                 paths=[relpaths[row] for row in rows],
-                checksums=[crc32_base64(columns.crcs[row]) for row in rows] if with_checksums else None,
+                checksums=to_texts(crcs, b"\1" * len(rows)) if with_checksums else None,
                 sizes=[columns.sizes[row] for row in rows],
             ),
             [Unreadable(relpaths[row], reason) for row, reason in sorted(self._reasons.items())],

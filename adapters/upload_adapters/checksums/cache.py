@@ -1,8 +1,8 @@
 """CRC32s that were computed before, in a file beside the index: what is unchanged since is not read again.
 
-A line is a CRC32 of what follows, in hex, and one JSON array: path, size, mtime, ctime (both in ns), inode, CRC32; a
-piece of a large file has where it begins and its length behind them. The first line says which format this is. Lines
-are appended as files are done, later ones count; at the end the file is replaced by one with a line per file.
+A line is a CRC32 of what follows, in hex, and a JSON array of files, each an array of path, size, mtime, ctime (both in
+ns), inode and CRC32; a piece of a large file has where it begins and its length behind them. The first line says which
+format this is. Lines are appended as files are done, and the later one counts; in the end the file is written anew.
 
 It is derived data: a line that is torn, damaged or not understood is as if it were not there.
 """
@@ -13,6 +13,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,8 @@ from upload_adapters.durable import write_all, write_durably
 
 FORMAT: Final = "upload-core checksums 1"
 _FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_LINES: Final = 5_000
+_FILES: Final = 100
+"""In a line, at the most: what a damaged line costs."""
 
 Pieces = dict[int, dict[tuple[State, int, int], int]]
 """By row: state of the file, begin and length of the piece -> its CRC32."""
@@ -41,13 +43,16 @@ class _Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     length: int = -1
 
 
-_entry_of: Final = msgspec.json.Decoder(_Entry).decode
+_entries_of: Final = msgspec.json.Decoder(list[_Entry]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
+Entry = tuple[str, State, int]
+"""Path, state and CRC32 of a file."""
 
-def line_of(relpath: str, state: State, crc: int, piece: tuple[int, int] = ()) -> bytes:  # type: ignore[assignment]
-    """The line that remembers the CRC32 of a file, or of a piece of it (begin and length)."""
-    return _sealed(_encode((relpath, *state, crc, *piece)))
+
+def line_of(entries: Sequence[Entry], piece: tuple[int, ...] = ()) -> bytes:
+    """The line that remembers the CRC32s of these files, or of a piece of them (begin and length); none, no line."""
+    return _sealed(_encode([(path, *state, crc, *piece) for path, state, crc in entries])) if entries else b""
 
 
 def _sealed(body: bytes) -> bytes:
@@ -67,7 +72,7 @@ class ChecksumCache:
         self.path: Final = Path(path)
         self.problem = ""
         self._fd = -1
-        self._lines = 0
+        self._files = 0
         self._appended = False
 
     def open(self, relpaths: Sequence[str], *, fresh: bool = False) -> tuple[Columns, Pieces]:
@@ -82,6 +87,7 @@ class ChecksumCache:
             if not self._begin(fresh=fresh):
                 rows = {relpath: row for row, relpath in enumerate(relpaths)}
                 for entry in self._entries():
+                    self._files += 1
                     if (row := rows.get(entry.relpath)) is not None:
                         _take(entry, row, found, pieces)
         except OSError as error:
@@ -99,7 +105,7 @@ class ChecksumCache:
 
     def replace(self, relpaths: Sequence[str], columns: Columns) -> None:
         """Remember these files and no others."""
-        if self._fd < 0 or (not self._appended and self._lines == columns.kinds.count(SETTLED)):
+        if self._fd < 0 or (not self._appended and self._files == columns.kinds.count(SETTLED)):
             return
         try:
             write_durably(self.path, _whole(relpaths, columns))
@@ -128,10 +134,9 @@ class ChecksumCache:
         with open(self._fd, "rb", closefd=False) as file:
             file.readline()
             for line in file:
-                self._lines += 1
                 if (body := _opened(line)) is not None:
                     with contextlib.suppress(msgspec.DecodeError):
-                        yield _entry_of(body)
+                        yield from _entries_of(body)
 
     def _give_up(self, error: OSError) -> None:
         self.problem = error.strerror or str(error)
@@ -148,10 +153,7 @@ def _take(entry: _Entry, row: int, found: Columns, pieces: Pieces) -> None:
 
 
 def _whole(relpaths: Sequence[str], columns: Columns) -> Iterator[bytes]:
-    lines = [_sealed(_encode(FORMAT))]
-    for row in columns.rows_of(SETTLED):
-        lines.append(line_of(relpaths[row], columns.state(row), columns.crcs[row]))
-        if len(lines) == _LINES:
-            yield b"".join(lines)
-            lines.clear()
-    yield b"".join(lines)
+    yield _sealed(_encode(FORMAT))
+    rows = columns.rows_of(SETTLED)
+    while entries := [(relpaths[row], columns.state(row), columns.crcs[row]) for row in islice(rows, _FILES)]:
+        yield line_of(entries)

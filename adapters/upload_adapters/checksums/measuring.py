@@ -7,24 +7,21 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from typing import Final, NamedTuple
 
-from upload_adapters.checksums.cache import line_of
+from upload_adapters.checksums.cache import Entry, line_of
 from upload_adapters.checksums.columns import LARGE, SETTLED, SIZED, UNREADABLE, UNSETTLED, Columns, State
-from upload_adapters.crc32 import crc32
+from upload_adapters.checksums.plain_files import PlainFiles, changed, crc_of, new_block
 from upload_adapters.opened_file import OpenedFile
 from upload_adapters.source_directory import DirectorySource
-from upload_core.errors import SourceChangedError, SourceError
+from upload_core.errors import SourceError
 
 PIECE_BYTES: Final = 64 << 20
 """A larger file is read in pieces of this size, by as many workers as there are: fractions of a second each."""
 ENOUGH_BYTES: Final = 32 << 20
-"""A worker that has read so much gives the rest of its batch back to the others."""
-_BLOCK_BYTES: Final = 256 << 10
-"""Read and summed up in one step: what is read is still in the core's own cache when it is summed up."""
-_HINT_FROM_BYTES: Final = 1 << 20
-"""From here on it pays to tell the kernel that all of a file will be read in order."""
-
+ENOUGH_NS: Final = 100_000_000
+"""A worker that has read so much, or for so long, says what it found and gives the rest of its batch back."""
 RACY_NS: Final = 2_000_000_000
 """A file that changed so shortly before it was looked at may change again without showing it.
 
@@ -33,7 +30,7 @@ The coarsest clock of a file system in use (FAT) ticks every two seconds; most t
 
 
 class Batch(NamedTuple):
-    """Files to look at, and what is remembered of them, if anything is."""
+    """Files to look at, and what is remembered of them, if anything is; whoever measures them writes into that."""
 
     relpaths: list[str]
     remembered: Columns | None
@@ -67,37 +64,43 @@ class Measurer:
     def __init__(self, source: DirectorySource, *, with_checksums: bool = True) -> None:
         self._source = source
         self._with_checksums = with_checksums
-        self._buffer = bytearray(_BLOCK_BYTES)
-        self._view = memoryview(self._buffer)
+        self._block = new_block()
+        self._plain = PlainFiles(source, self._block)
         self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    def close(self) -> None:
+        """Nothing is held between two tasks."""
 
     def measure(self, batch: Batch) -> Measured:
         """Look at files of the batch, in order, until it is done or enough was read."""
-        columns, reasons, lines, total = Columns(len(batch.relpaths)), dict[int, str](), list[bytes](), 0
-        done = believed = 0
-        for place, relpath in enumerate(batch.relpaths):
-            done += 1
-            try:
-                if not self._with_checksums:
-                    columns.sizes[place] = self._source.size(relpath)
-                    columns.kinds[place] = SIZED
-                elif batch.remembered is not None and self._is_as_remembered(batch.remembered, place, relpath):
-                    columns.paste(place, batch.remembered.cut(range(place, place + 1)))
-                    believed += 1
-                else:
-                    total += self._read(relpath, place, columns, lines)
-            except SourceError as error:
-                columns.kinds[place] = UNREADABLE
-                reasons[place] = self._reason(relpath, error)
-            if total >= ENOUGH_BYTES:
-                break
-        return Measured(columns.cut(range(done)), reasons, b"".join(lines), total, believed)
+        remembered = batch.remembered
+        columns = Columns(len(batch.relpaths)) if remembered is None else remembered
+        reasons, entries = dict[int, str](), list[Entry]()
+        done = believed = total = 0
+        end_ns = time.monotonic_ns() + ENOUGH_NS
+        with closing(self._plain):
+            for place, relpath in enumerate(batch.relpaths):
+                done += 1
+                try:
+                    if not self._with_checksums:
+                        columns.sizes[place] = self._source.size(relpath)
+                        columns.kinds[place] = SIZED
+                    elif remembered is not None and self._is_as_remembered(remembered, place, relpath):
+                        believed += 1
+                    else:
+                        total += self._read(relpath, place, columns, entries)
+                except SourceError as error:
+                    columns.kinds[place] = UNREADABLE
+                    reasons[place] = self._reason(relpath, error)
+                if total >= ENOUGH_BYTES or time.monotonic_ns() > end_ns:
+                    break
+        return Measured(columns.cut(range(done)), reasons, line_of(entries), total, believed)
 
     def piece(self, piece: Piece) -> int:
         """The CRC32 of that part of the file; raises `SourceError` if it is not in that state before and after."""
         with self._source.open(piece.relpath) as file:
             if State.of(file.identity) != piece.state:
-                raise SourceChangedError("changed while it was read; let it come to rest, then run again")
+                raise changed()
             crc = self._crc_of(file, piece.start, piece.start + piece.length)
             file.verify_unchanged()
             if file.size > self._memory_bytes // 2 and hasattr(os, "posix_fadvise"):
@@ -113,33 +116,31 @@ class Measurer:
         except OSError:
             return False  # whoever opens it says what is wrong
 
-    def _read(self, relpath: str, place: int, columns: Columns, lines: list[bytes]) -> int:
+    def _read(self, relpath: str, place: int, columns: Columns, entries: list[Entry]) -> int:
         """Fill the row of a file; returns how many bytes were read for that."""
         now_ns = time.time_ns()
-        with self._source.open(relpath) as file:
-            state = State.of(file.identity)
-            if file.size > PIECE_BYTES:
-                columns.put(place, LARGE, state)
-                return 0
-            crc = self._crc_of(file, 0, file.size)
-            file.verify_unchanged()
-        columns.put(place, SETTLED if is_settled(state, now_ns) else UNSETTLED, state, crc)
-        if columns.kinds[place] == SETTLED:
-            lines.append(line_of(relpath, state, crc))
+        if (found := self._plain.crc32(relpath, now_ns, PIECE_BYTES)) is not None:
+            crc, state = found
+        else:
+            with self._source.open(relpath) as file:
+                state = State.of(file.identity)
+                if file.size > PIECE_BYTES:
+                    columns.put(place, LARGE, state)
+                    return 0
+                crc = self._crc_of(file, 0, file.size)
+                file.verify_unchanged()
+        if is_settled(state, now_ns):
+            columns.put(place, SETTLED, state, crc)
+            entries.append((relpath, state, crc))
+        else:
+            columns.put(place, UNSETTLED, state, crc)
         return state.size
 
     def _crc_of(self, file: OpenedFile, start: int, end: int) -> int:
-        if end - start >= _HINT_FROM_BYTES and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_SEQUENTIAL)
-        crc = 0
-        while start < end:
-            wanted = min(_BLOCK_BYTES, end - start)
-            count = file.read_at(start, self._view[:wanted])
-            if not count:
-                break  # it has become shorter: whoever verifies it will say so
-            crc = crc32(self._view[:count], crc)
-            start += count
-        return crc
+        try:
+            return crc_of(file.fileno(), start, end, self._block)
+        except OSError as error:
+            raise SourceError(f"could not be read to its end: {error.strerror}") from error
 
     def _reason(self, relpath: str, error: SourceError) -> str:
         """Without the file's name, which whoever reads it sees already."""

@@ -1,24 +1,28 @@
-"""A worker in a process of its own: tasks come in by standard input, answers go out by standard output.
+"""Workers that are processes of their own: tasks go to them, and answers come back, through a socket.
 
-Processes, by measurement: a small file costs some ten system calls of a microsecond each, and threads that pass the
+Processes, by measurement: a small file costs seven system calls of a microsecond each, and threads that pass the
 interpreter lock to each other at every one of them are slower together than one of them alone.
-The process ends with its input, so none outlives whoever started it, however that ended.
+They are forked, because that costs milliseconds where a new interpreter costs a third of a second, and only by a process
+that has no other thread, because whatever lock another thread holds would stay locked in them for ever.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import subprocess
+import signal
+import socket
 import sys
+import threading
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 from upload_adapters.checksums.measuring import Batch, Measured, Measurer, Piece
 from upload_adapters.source_directory import DirectorySource
 
-_PROGRAM: Final = (
-    "import sys; sys.path[:] = sys.argv[1:]; from upload_adapters.checksums.worker import serve; sys.exit(serve())"
-)
+FILES_WORTH_IT: Final = 500
+BYTES_WORTH_IT: Final = 512 << 20
+"""Less than both is done before processes would have made a difference."""
 
 
 class Worker(Protocol):
@@ -32,25 +36,58 @@ class Worker(Protocol):
         """See `Measurer.piece`."""
         ...
 
+    def close(self) -> None:
+        """Give back whatever it holds; twice is no error."""
+        ...
+
+
+def start_workers(
+    source: DirectorySource, relpaths: Sequence[str], count: int, *, with_checksums: bool
+) -> list[Worker]:
+    """So many workers: processes where that is possible and worth it."""
+    measurers = [Measurer(source, with_checksums=with_checksums) for _ in range(count)]
+    if count == 1 or not _can_fork() or not _is_worth_it(source, relpaths):
+        return list(measurers)
+    workers: list[WorkerProcess] = []
+    for measurer in measurers:
+        workers.append(WorkerProcess(measurer, [worker.fileno() for worker in workers]))
+    return list(workers)
+
+
+def _can_fork() -> bool:
+    # On a Mac the system's own libraries may have threads that we cannot see.
+    return hasattr(os, "fork") and sys.platform != "darwin" and threading.active_count() == 1
+
+
+def _is_worth_it(source: DirectorySource, relpaths: Sequence[str]) -> bool:
+    if len(relpaths) >= FILES_WORTH_IT:
+        return True
+    total = 0
+    for relpath in relpaths:
+        try:
+            total += source.status(relpath).st_size
+        except (OSError, ValueError):
+            continue  # whoever opens it says what is wrong
+    return total >= BYTES_WORTH_IT
+
 
 class WorkerProcess:
-    """A `Measurer` in another process; one that dies is replaced by one in this process. For one thread."""
+    """A `Measurer` in another process, which ends with this one; if it dies before, its work is done here. For one thread."""
 
-    def __init__(self, source: DirectorySource, *, with_checksums: bool) -> None:
-        self._source, self._with_checksums = source, with_checksums
-        self._here: Measurer | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        try:
-            # A group of its own: Ctrl-C is for whoever started us, and he ends us by closing our input.
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, *sys.path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                process_group=0,
-            )
-            self._send((source, with_checksums))
-        except OSError:
-            self._replace()
+    def __init__(self, measurer: Measurer, others: Sequence[int]) -> None:
+        """Forks. `others` are the descriptors of those that were forked before: none may hold another one's open."""
+        self._here = measurer
+        ours, theirs = socket.socketpair()
+        self._pid = os.fork()
+        if not self._pid:
+            _live(measurer, theirs, [ours.fileno(), *others])
+        theirs.close()
+        self._socket = ours
+        self._tasks, self._answers = ours.makefile("wb"), ours.makefile("rb")
+
+    def fileno(self) -> int:
+        """Our end of the socket."""
+        return self._socket.fileno()
 
     def measure(self, batch: Batch) -> Measured:
         """As `Measurer.measure`, whose errors it raises."""
@@ -64,55 +101,56 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process; twice is no error."""
-        if self._process is not None:
-            process, self._process = self._process, None
-            for pipe in (process.stdin, process.stdout):
+        if self._pid:
+            pid, self._pid = self._pid, 0
+            for end in (self._tasks, self._answers, self._socket):
                 try:
-                    pipe.close()  # type: ignore[union-attr]  # both are pipes
+                    end.close()
                 except OSError:
-                    continue  # what was still to be written is of no use to anybody
-            process.wait()
+                    continue  # what could not be sent any more is of no use to anybody
+            os.waitpid(pid, 0)
+        self._here.close()
 
     def _ask(self, what: str, task: Batch | Piece) -> Any:
-        if self._process is not None:
+        if self._pid:
             try:
-                self._send((what, task))
-                answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]  # noqa: S301 - our own process
+                _send(self._tasks, (what, task))
+                answer = pickle.load(self._answers)  # noqa: S301 - from our own process
             except (OSError, EOFError, pickle.UnpicklingError):
-                self._replace()
+                self.close()
             else:
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
         return getattr(self._here, what)(task)
 
-    def _send(self, message: object) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-        self._process.stdin.flush()
 
-    def _replace(self) -> None:
-        self.close()
-        self._here = Measurer(self._source, with_checksums=self._with_checksums)
-
-
-def serve() -> int:
-    """Do what comes in until nothing more comes."""
-    tasks = sys.stdin.buffer
-    # Whatever else is printed must not stand between the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+def _live(measurer: Measurer, end: socket.socket, not_ours: Sequence[int]) -> None:
+    """A worker's whole life; never returns, since everything else in this process belongs to whoever forked it."""
     try:
-        source, with_checksums = pickle.load(tasks)  # noqa: S301 - from whoever started this process
-        measurer = Measurer(source, with_checksums=with_checksums)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever forked us is told as well, and ends us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for other in not_ours:
+            os.close(other)  # or that worker would not see that whoever forked it is gone
+        _serve(measurer, end)
+    finally:
+        os._exit(0)
+
+
+def _serve(measurer: Measurer, end: socket.socket) -> None:
+    with end, end.makefile("rb") as tasks, end.makefile("wb") as answers:
         while True:
-            what, task = pickle.load(tasks)  # noqa: S301 - as above
+            try:
+                what, task = pickle.load(tasks)  # noqa: S301 - from whoever forked us
+            except (EOFError, OSError):
+                return
             try:
                 answer = getattr(measurer, what)(task)
             except Exception as error:  # noqa: BLE001 - raised again by whoever asked
                 answer = error
-            pickle.dump(answer, answers, pickle.HIGHEST_PROTOCOL)
-            answers.flush()
-    except (EOFError, BrokenPipeError):
-        return 0
+            _send(answers, answer)
+
+
+def _send(file: Any, message: object) -> None:
+    pickle.dump(message, file, pickle.HIGHEST_PROTOCOL)
+    file.flush()
