@@ -131,6 +131,7 @@ class ChecksumCache:
         return False
 
     def _entries(self) -> Iterator[_Entry]:
+        os.lseek(self._fd, 0, os.SEEK_SET)
         with open(self._fd, "rb", closefd=False) as file:
             file.readline()
             for line in file:
