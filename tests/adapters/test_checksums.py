@@ -168,6 +168,23 @@ def test_a_file_that_changes_while_it_is_read_gets_no_row(source, root, monkeypa
     assert found.unreadable[0].relpath == "006"
 
 
+@pytest.mark.parametrize("change", CHANGES[:5])
+def test_a_large_file_that_changes_between_two_of_its_pieces_gets_no_row(source, root, monkeypatch, change):
+    pieces_of(monkeypatch, 1 << 20)
+    real, opened = DirectorySource.open, list[str]()
+
+    def open_(self, relpath):
+        opened.append(relpath)
+        if len(opened) == 4:  # once to look at it, and for each piece
+            change(root / "006")
+        return real(self, relpath)
+
+    monkeypatch.setattr(DirectorySource, "open", open_)
+    found = index(source, ["006", "007"], jobs=1)
+    assert list(found.columns.paths) == ["007"]
+    assert "changed while it was read" in found.unreadable[0].reason
+
+
 def test_a_file_that_cannot_be_read_to_its_end_says_so(source, monkeypatch):
     def preadv(*_):
         raise OSError(5, "Input/output error")

@@ -33,15 +33,15 @@ def new_block() -> memoryview:
 
 
 def crc_of(fd: int, start: int, end: int, block: memoryview) -> int:
-    """The CRC32 of these bytes of a file, or of fewer if it ends before; raises `OSError`."""
+    """The CRC32 of exactly these bytes of a file; raises `OSError`, and `SourceChangedError` if it ends before."""
     if end - start >= HINT_FROM_BYTES and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_SEQUENTIAL)
     crc = 0
     while start < end:
-        count = min(os.preadv(fd, [block], start), end - start)
+        count = os.preadv(fd, [block], start)
         if not count:
-            break
-        crc = crc32(block[:count], crc)
+            raise SourceChangedError("ended before the size that it has; let it come to rest, then run again")
+        crc = crc32(block[: min(count, end - start)], crc)
         start += count
     return crc
 
@@ -84,15 +84,15 @@ class PlainFiles:
             # A change in the same tick as the last one would not show in the times.
             if now_ns - before.st_ctime_ns < TICK_NS or not stat.S_ISREG(before.st_mode):
                 return None
-            state = State.shown_by(before)
-            crc = crc_of(fd, 0, state.size, self._block)
+            crc = crc_of(fd, 0, before.st_size, self._block)
             # While it is open no other file can have its inode: so this is its state as much as its place.
             after = self._source.status(relpath)
         except OSError as error:
             raise SourceError(f"could not be read to its end: {error.strerror}") from error
         finally:
             os.close(fd)
-        if State.shown_by(after) != state or after.st_dev != before.st_dev:
+        state = State.shown_by(after)
+        if state != State.shown_by(before) or after.st_dev != before.st_dev:
             raise changed()
         return crc, state
 
