@@ -167,7 +167,7 @@ class ChannelDispatcher(ThreadDispatcher):
 
     @property
     def slots(self) -> int:
-        if self._loop is None or not self._loop.usable:
+        if self._usable_loop() is None:
             return super().slots
         return max(0, self._level + self._channel_backlog - len(self._due))
 
@@ -184,7 +184,7 @@ class ChannelDispatcher(ThreadDispatcher):
             loop.wake()
 
     def _usable_loop(self) -> _Loop | None:
-        """The loop, made when orders first come: by then somebody has signed in."""
+        """The loop, made when slots are first asked for: by then somebody has signed in."""
         crew = self._crew
         if self._loop is None and crew is not None:
             try:

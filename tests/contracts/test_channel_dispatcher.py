@@ -71,7 +71,7 @@ class _Contract(DispatcherContract):
 
     @pytest.fixture
     def dispatcher(self, clock):
-        return ChannelDispatcher(clock)
+        return ChannelDispatcher(clock, channel_backlog=100)
 
 
 class TestWithoutAChannel(_Contract):
