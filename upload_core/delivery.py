@@ -253,6 +253,9 @@ class Delivery:
         self._set(event, file, table[kind][self.states[file]])
         self.retry_due_ms.pop(file, None)
         match event:
+            case ev.PartStored():  # first, since a large file has thousands
+                if (upload := self.uploads.get(file)) is not None:
+                    upload.parts[event.number] = event.checksum
             case ev.TransferRetried():
                 self.retries[file] += 1
                 self.facts.retries_total += 1
@@ -269,9 +272,6 @@ class Delivery:
                 self.deferred[file] = (event.status, event.message)
             case ev.UploadBegun():
                 self.uploads[file] = OpenUpload(event.upload_id, event.part_size, event.fingerprint, {})
-            case ev.PartStored():
-                if (upload := self.uploads.get(file)) is not None:
-                    upload.parts[event.number] = event.checksum
             case ev.UploadEnded():
                 self.uploads.pop(file, None)
             case ev.FileFoundStored() | ev.FileFoundMissing() | ev.FileFoundValid():

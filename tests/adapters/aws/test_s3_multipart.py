@@ -436,6 +436,12 @@ def test_each_byte_is_read_once(archive, aws, bucket):
     assert sorted(body.spans) == [(n * PART, min((n + 1) * PART, len(DATA))) for n in range(COUNT)]
 
 
+def test_a_part_is_hashed_once(archive, aws):
+    archive.put("big", CountedBody(DATA), checksum=None)
+    assert {entry.headers["x-amz-content-sha256"] for entry in aws.log("UploadPart")} == {"UNSIGNED-PAYLOAD"}
+    assert all("content-md5" not in entry.headers for entry in aws.log("UploadPart"))
+
+
 def test_a_part_too_large_to_be_held_goes_through_in_pieces(aws, bucket):
     body = CountedBody(DATA)
     make(bucket, part_size=4 * MIB, sender=Boto3Sender(held_max=PART)).put("big", body, checksum=crc(DATA))
