@@ -30,7 +30,7 @@ class MemoryChannel:
             import time
 
             time.sleep(min(timeout_s, 0.002))
-        found = []
+        found: list[tuple[int, StoredObject | Exception | None]] = []
         for tag, relpath, data, checksum in self._waiting:
             self._count += 1
             if self._fails and self._count % self._fails == 0:

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 import attrs
 
 from upload_adapters.aws.errors import AwsError, asks_for_patience, may_retry
+from upload_adapters.aws.signing import Keys
 from upload_core.ports import Attempt
 
 ATTEMPTS: Final = 4

@@ -15,7 +15,6 @@ import pycurl
 
 from upload_adapters.aws.bucket import Endpoint
 from upload_adapters.aws.curl_handle import Answer, failure, new_handle, refusal
-from upload_adapters.aws.errors import AwsError
 from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
 from upload_core.ports import Channel, StoredObject
 
@@ -27,7 +26,6 @@ _WANTED: Final = {
 }
 _FIXED_HEADERS: Final = ["Expect:", "Accept:", "User-Agent:", "Content-Type: application/octet-stream"]
 """An empty one is not sent. Waiting for "100 Continue" would cost a small file a round trip and save it nothing."""
-_IDLE_S: Final = 1.0
 
 
 class _Request:
@@ -92,7 +90,7 @@ class CurlChannel:
         self._under_way[handle] = request
         self._multi.add_handle(handle)
 
-    def finished(self, timeout_s: float) -> list[tuple[int, StoredObject | AwsError | None]]:
+    def finished(self, timeout_s: float) -> list[tuple[int, StoredObject | Exception | None]]:
         """Move all requests on and return those that ended, each with its object, its error, or None for a store that
         does not confirm the CRC32; waits up to `timeout_s` for the first, or until `wake`.
         """
@@ -124,14 +122,13 @@ class CurlChannel:
                 | (pycurl.CSELECT_OUT if ready & selectors.EVENT_WRITE else 0),
             )
 
-    def _ended(self) -> list[tuple[int, StoredObject | AwsError | None]]:
-        found: list[tuple[int, StoredObject | AwsError | None]] = []
+    def _ended(self) -> list[tuple[int, StoredObject | Exception | None]]:
+        found: list[tuple[int, StoredObject | Exception | None]] = []
         more = True
         while more:
             waiting, done, failed = self._multi.info_read()
             more = bool(waiting)
-            for handle in done:
-                found.append(self._judged(self._release(handle)))
+            found.extend([self._judged(self._release(handle)) for handle in done])
             for handle, code, message in failed:
                 request = self._release(handle)
                 found.append((request.tag, failure(code, message, f"storing {request.relpath!r}", self._base)))
@@ -142,10 +139,10 @@ class CurlChannel:
         self._multi.remove_handle(handle)
         return self._under_way.pop(handle)
 
-    def _judged(self, request: _Request) -> tuple[int, StoredObject | AwsError | None]:
+    def _judged(self, request: _Request) -> tuple[int, StoredObject | Exception | None]:
         answer = request.answer
         status = request.handle.getinfo(pycurl.RESPONSE_CODE)
-        result: StoredObject | AwsError | None
+        result: StoredObject | Exception | None
         if status != 200:
             result = refusal(status, b"".join(answer.body), f"storing {request.relpath!r}")
         elif answer.header(b"x-amz-checksum-crc32") != request.checksum:

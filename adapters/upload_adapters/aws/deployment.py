@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Final, TypeVar
@@ -19,12 +20,16 @@ from upload_adapters.aws.endpoint import endpoint_of
 from upload_adapters.aws.errors import translated
 from upload_adapters.aws.network import DEFAULT_PARAMETER, NetworkParameters, read_network_parameters
 from upload_adapters.aws.server_clock import ServerClock
-from upload_adapters.clock import SystemClock
 from upload_core.wire import Keys
 
 CONNECTIONS_MAX: Final = 64
 """Kept open per client; more workers than this wait for each other."""
 T = TypeVar("T")
+
+
+def _machine_ms() -> int:
+    """The machine's own time, where no archive's is known."""
+    return time.time_ns() // 1_000_000
 
 
 def s3_config(*, attempts: int) -> Config:
@@ -47,7 +52,7 @@ def _bucket(name: str, session: boto3.Session, client: Callable[[Config], Any], 
 def open_bucket(session: boto3.Session, name: str) -> Bucket:
     """A bucket outside of any delivery."""
     with translated("connecting to AWS s3"):
-        return _bucket(name, session, lambda config: session.client("s3", config=config), SystemClock().now_ms)
+        return _bucket(name, session, lambda config: session.client("s3", config=config), _machine_ms)
 
 
 class AwsDeployment:
@@ -110,7 +115,7 @@ class AwsDeployment:
             self._made.clear()
 
     def _bucket(self, name: str) -> Bucket:
-        now_ms = (self._clock or SystemClock()).now_ms
+        now_ms = _machine_ms if self._clock is None else self._clock.now_ms
         with self._mutex:  # a boto3 session is for one thread at a time
             return _bucket(name, self._session(), functools.partial(self._client, "s3"), now_ms)
 

@@ -12,8 +12,8 @@ from tests.contracts.bodies import Body
 from tests.emulator import Fault
 from upload_adapters.aws.curl_sender import CurlSender
 from upload_adapters.aws.s3_archive import S3Archive
-from upload_adapters.aws.s3_part import Boto3Sender
 from upload_adapters.aws.s3_multipart import PARTS_MAX, part_size_for
+from upload_adapters.aws.s3_part import Boto3Sender
 from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import (
