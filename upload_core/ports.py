@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import attrs
 
@@ -232,6 +232,45 @@ class Archive(Protocol):
 
     def list(self) -> Iterator[StoredObject]:
         """Every stored object, in no order, without checksums."""
+
+
+CHANNEL_BODY_MAX: Final = 256 * 1024
+"""Larger bodies are worth a thread each; smaller ones cost more by the thread than by their bytes."""
+
+
+class Channel(Protocol):
+    """Many small objects on their way to an archive at once, all from one thread; an archive that has such a way makes
+    channels by its method `channel` (see `channel_of`).
+
+    Everything but `wake` belongs to one thread.
+    """
+
+    @property
+    def under_way(self) -> int:
+        """How many were started and not yet returned."""
+
+    def start(self, tag: int, relpath: str, data: bytes, checksum: str) -> None:
+        """Begin to store the bytes, under their CRC32 and replacing what was there; never waits for the archive."""
+
+    def finished(self, timeout_s: float) -> list[tuple[int, StoredObject | Exception | None]]:
+        """Move everything on and return what ended, each tag once; waits up to `timeout_s` for the first, or until `wake`.
+
+        With each comes its object; or the error that ended it; or None, if the archive took it without confirming its
+        CRC32. Whatever did not succeed may or may not be stored, and is for `Archive.put` to repeat and to judge.
+        """
+
+    def wake(self) -> None:
+        """Make a waiting `finished` return now; may be called from any thread."""
+
+    def close(self) -> list[int]:
+        """Break off what is under way; returns the tags of which nobody will hear."""
+
+
+def channel_of(archive: Archive) -> Channel | None:
+    """A new channel of this archive, or None if it has none."""
+    make = getattr(archive, "channel", None)
+    channel: Channel | None = None if make is None else make()
+    return channel
 
 
 class Pipeline(Protocol):

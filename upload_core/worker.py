@@ -154,6 +154,28 @@ def _transfer(order: TransferFile, source: Source, archive: Archive, attempt: At
     return FileStored(order.file, stored.size, stored.checksum, stored.etag)
 
 
+def read_whole(order: TransferFile, source: Source) -> bytes | None:
+    """All bytes of the file as it was indexed, read once and unchanged meanwhile; None if its store may copy it itself.
+
+    Raises what `Source.open` and reading raise, `SourceChangedError` for another size.
+    """
+    with source.open(order.relpath) as file:
+        if origin_of(file) is not None:
+            return None
+        _must_have_indexed_size(order, file)
+        data = file.read(order.size)
+        while len(data) < order.size:
+            more = file.read(order.size - len(data))
+            if not more:
+                break
+            data += more
+        if len(data) != order.size or file.read(1):
+            file.verify_unchanged()
+            raise errors.SourceChangedError(f"{order.relpath!r} changed its size while it was read; run again")
+        file.verify_unchanged()
+    return data
+
+
 def _inspect(order: InspectFile, source: Source, archive: Archive, commit: Callable[[], None]) -> FileInspected:
     stored = archive.stat(order.relpath)
     if stored is None:

@@ -59,6 +59,7 @@ SETTINGS: Final = (
     Setting("deployment.name", "what people call the archive"),
     Setting("deployment.region", "AWS region of the archive"),
     Setting("deployment.network_parameter", "SSM parameter with the archive's places", default="/mast-fast/delivery"),
+    Setting("deployment.transport", "what carries the files' bytes", default="auto", choices=("auto", "curl", "boto3")),
     Setting("identity.kind", "how to sign in", default="aws", choices=("aws", "cognito")),
     Setting("identity.domain", "host of Cognito's sign-in pages"),
     Setting("identity.client_id", "id of the app client"),

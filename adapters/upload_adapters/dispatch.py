@@ -28,7 +28,7 @@ CUT_S: Final = 2.0
 
 
 @attrs.define(eq=False)
-class _Crew:
+class Crew:
     """What the workers of one session share; a worker that outlives its session keeps its own and harms no other."""
 
     source: Source
@@ -66,14 +66,14 @@ class ThreadDispatcher:
     def __init__(self, clock: Clock, *, backlog: int = BACKLOG) -> None:
         self._clock = clock
         self._backlog = backlog
-        self._crew: _Crew | None = None
+        self._crew: Crew | None = None
         self._threads: list[threading.Thread] = []
         self._due: dict[int, FileOrder] = {}
 
     def open(self, source: Source, archive: Archive, n_threads: int) -> None:
         """Start the workers. Until `hold_until` is first called there is no deadline."""
         assert self._crew is None, "close comes before the next open"
-        self._crew = crew = _Crew(source, archive, self._clock)
+        self._crew = crew = Crew(source, archive, self._clock)
         # Daemons: a host that forgets to close must still be able to end.
         self._threads = [
             threading.Thread(target=crew.work, name=f"upload-{number}", daemon=True)
@@ -92,11 +92,17 @@ class ThreadDispatcher:
         """Begin these orders; raises `NotReadyError` unless open."""
         if self._crew is None:
             raise NotReadyError("the dispatcher is not open; open it first")
-        put, due = self._crew.orders.put, self._due
+        due = self._due
         for order in orders:
             assert order.file not in due, "one order per file at a time: its outcome names the file alone"
             due[order.file] = order
-            put(order)
+        self._hand_over(orders)
+
+    def _hand_over(self, orders: Sequence[FileOrder]) -> None:
+        """Give orders, which are noted as due, to whoever carries them out."""
+        assert self._crew is not None, "submit has looked"
+        for order in orders:
+            self._crew.orders.put(order)
 
     def collect(self, timeout_s: float) -> list[FileNews]:
         crew = self._crew

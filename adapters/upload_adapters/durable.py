@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterable
@@ -23,6 +24,11 @@ def fsync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """The temporary files that writers of `path` are at, or left when they were killed."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
 
 
 def write_durably(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:

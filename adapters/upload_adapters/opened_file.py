@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from upload_core.errors import SourceChangedError, SourceError
 from upload_core.text import printable
 
-_TICK_S: Final = 0.02
+TICK_NS: Final = 20_000_000
 """Two changes within one tick of the kernel's clock (at most 10 ms) carry the same time; twice that is safe."""
 
 
@@ -42,9 +42,9 @@ class OpenedFile:
         self._relpath = relpath
         self._look = look
         # A change in the same tick as the last one would not show in the times: let that tick pass before reading.
-        age_s = time.time() - status.st_ctime
-        if 0 <= age_s < _TICK_S:
-            time.sleep(_TICK_S - age_s)
+        age_ns = time.time_ns() - status.st_ctime_ns
+        if 0 <= age_ns < TICK_NS:
+            time.sleep((TICK_NS - age_ns) / 1e9)
             status = os.fstat(fd)
         self.identity: Final = Identity.of(status)
         self._unread = self.identity.size
@@ -84,13 +84,6 @@ class OpenedFile:
         except OSError as error:
             raise self._unreadable(error) from error
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def read_into(self, start: int, into: bytearray | memoryview) -> int:
-        """Fill the buffer with the bytes from `start` on; how many there were, 0 at the end. Raises `SourceError`."""
-        try:
-            return os.preadv(self._fd, [into], start)
-        except OSError as error:
-            raise self._unreadable(error) from error
 
     def rewind(self) -> None:
         """Go back to the first byte."""

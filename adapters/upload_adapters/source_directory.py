@@ -23,7 +23,8 @@ from upload_core.text import printable
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_PATH (Linux) passes through folders that may be entered but not listed.
 _PASSING_FLAGS: Final = _FOLDER_FLAGS | getattr(os, "O_PATH", 0)
-_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+"""What nothing but a plain file is opened with, should it become something else in the last moment."""
 
 _KNOWN_FOLDERS_MAX: Final = 50_000
 
@@ -183,6 +184,16 @@ class DirectorySource:
                     raise _translated(error) from error
                 raise
 
+    def open_folder(self, folder: str) -> int | None:
+        """A descriptor of that folder ("" is the root) to look into, for you to close; None if a link is on the way.
+
+        The path must be one that an index may hold; None as well for one that leads nowhere.
+        """
+        try:
+            return self._open_strictly(folder.split("/") if folder else ["."], _PASSING_FLAGS)
+        except (OSError, _LinkOnTheWayError):
+            return None
+
     def status(self, relpath: str) -> os.stat_result:
         """What the name leads to now, links followed; raises `OSError`."""
         return os.stat(relpath, dir_fd=self._root_fd)
@@ -289,7 +300,7 @@ def _open_plain(name: str, folder_fd: int) -> tuple[int, os.stat_result]:
     if stat.S_ISLNK(status.st_mode):
         raise _LinkOnTheWayError
     _refuse_special(status)
-    fd = _open_one(name, _FILE_FLAGS, folder_fd)
+    fd = _open_one(name, FILE_FLAGS, folder_fd)
     try:
         status = os.fstat(fd)
         _refuse_special(status)

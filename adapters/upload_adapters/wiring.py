@@ -21,7 +21,7 @@ from upload_adapters import deployments
 from upload_adapters.clock import SystemClock
 from upload_adapters.configuration import Configuration
 from upload_adapters.console import TerminalConsole
-from upload_adapters.dispatch import ThreadDispatcher
+from upload_adapters.dispatch_channel import ChannelDispatcher
 from upload_adapters.indexing import build_table
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
@@ -284,7 +284,7 @@ def _assembled(
         control=place.control,
         pipeline=place.pipeline,
         identity=place.identity,
-        dispatcher=ThreadDispatcher(place.clock),
+        dispatcher=ChannelDispatcher(place.clock),
         console=console,
         clock=place.clock,
         dump=DirectoryStateDump(),

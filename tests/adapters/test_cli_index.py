@@ -41,6 +41,31 @@ def test_names_are_exact_and_crc32s_those_of_the_bytes(desk):
 def test_without_checksums_nothing_is_read(desk):
     text = desk.run("index", "data", "--no-checksums").stdout
     assert text.splitlines()[0] == "path,size"
+    assert desk.run("index", "data", "--checksums").stdout == desk.run("index", "data").stdout
+
+
+def test_what_was_half_written_is_not_part_of_the_data(desk):
+    desk.index()
+    (desk.data / ".index.csv.0123abcd.tmp").write_text("path,size\n")
+    (desk.data / ".index.csv.tmp").write_text("data of somebody's")
+    assert desk.run("index", "data", "-o", "data/index.csv").returncode == 0
+    paths = [row["path"] for row in rows((desk.data / "index.csv").read_text())]
+    assert paths == [".index.csv.tmp", *(f"file 0{n}.txt" for n in range(3))]
+
+
+def test_an_index_needs_no_place_to_remember_what_it_read(desk):
+    (desk.root / ".upload-core").write_text("in the way")
+    done = desk.run("index", "data", "-o", "index.csv")
+    assert done.returncode == 0
+    assert "cannot be remembered" in done.stderr
+    assert len(rows((desk.root / "index.csv").read_text())) == 3
+    assert (desk.root / ".upload-core").read_text() == "in the way"
+
+
+def test_nothing_is_remembered_where_there_is_nothing_to_remember(desk):
+    desk.run("index", "data")
+    desk.run("index", "data", "--no-checksums", "-o", "names.csv")
+    assert not (desk.root / ".upload-core").exists()
 
 
 def test_an_index_inside_its_source_does_not_list_itself_nor_the_journals(desk):

@@ -1,9 +1,12 @@
 """`--set` goes before the environment and the file, and a resume remembers it."""
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from tests.command_line import Desk
 from upload_adapters import deployments
+from upload_adapters.cli.options import setting_option, transport_option
 from upload_core.errors import ConfigurationError
 
 TOML = """
@@ -50,3 +53,26 @@ def test_a_local_archive_has_no_settings(tmp_path):
 def test_a_setting_nobody_knows_is_refused(file):
     with pytest.raises(ConfigurationError, match="unknown"):
         deployments.load(str(file), {"deployment.colour": "red"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--transport", "boto3"], {"deployment.transport": "boto3"}),
+        (["--set", "a=b", "--transport", "curl"], {"a": "b", "deployment.transport": "curl"}),
+        (["--transport", "curl", "--set", "a=b"], {"a": "b", "deployment.transport": "curl"}),
+        ([], {}),
+    ],
+)
+def test_the_transport_is_a_setting_wherever_it_stands(arguments, expected):
+    seen = []
+
+    @click.command()
+    @setting_option
+    @transport_option
+    def command(settings):
+        seen.append(settings)
+
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0
+    assert seen == [expected]

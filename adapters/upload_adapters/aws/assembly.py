@@ -21,6 +21,7 @@ from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.aws.s3_control import S3ControlBucket
 from upload_adapters.aws.s3_source import S3Source, bucket_and_prefix
 from upload_adapters.aws.server_clock import ServerClock
+from upload_adapters.aws.transport import transport
 from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.ports import Clock, Identity, Limits
 from upload_core.text import printable
@@ -163,6 +164,7 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
     Raises `ConfigurationError` for settings that cannot work.
     """
     identity = aws_identity(settings, person, browser=browser, delivery=(keys.dataset, keys.delivery_id))
+    bulk = transport(settings.text("deployment.transport"))
     server_clock = ServerClock(clock)
     deployment = AwsDeployment(
         identity.session, keys, network_parameter=settings.text("deployment.network_parameter"), clock=server_clock
@@ -171,7 +173,7 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
     return AwsPorts(
         deployment=deployment,
         identity=identity,
-        archive=S3Archive(deployment.transfer),
+        archive=S3Archive(deployment.transfer, sender=bulk.sender, channel=bulk.channel),
         control=control,
         pipeline=LambdaPipeline(
             deployment.connect_lambda, deployment.init_function, control, keys, release=deployment.close

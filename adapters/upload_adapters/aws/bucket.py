@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 import attrs
 
 from upload_adapters.aws.errors import AwsError, asks_for_patience, may_retry
+from upload_adapters.aws.signing import Keys
 from upload_core.ports import Attempt
 
 ATTEMPTS: Final = 4
@@ -45,12 +46,40 @@ class S3Calls(Protocol):
 
 
 @attrs.frozen
+class Endpoint:
+    """Where a bucket's objects are, and as whom they are reached."""
+
+    base: str
+    """URL that a quoted key is put behind, with its last slash; virtual-hosted or by path, as boto3 would have it."""
+    region: str
+    keys: Callable[[], Keys] = attrs.field(repr=False)
+    """The keys of this moment; renews them first where it has to."""
+    now_ms: Callable[[], int]
+    """The archive's time."""
+    trusted: str | None = None
+    """File of certificate authorities; None for http."""
+    proxy: str = attrs.field(default="", repr=False)
+
+    @property
+    def host(self) -> str:
+        """Host, and port unless it is the scheme's own."""
+        return self.base.split("/", 3)[2]
+
+    @property
+    def prefix(self) -> str:
+        """Path of the base, which ends in a slash."""
+        return "/" + self.base.split("/", 3)[3]
+
+
+@attrs.frozen
 class Bucket:
     """A bucket and two clients for it: `calls` repeats failed requests by itself, `once` never does."""
 
     name: str
     calls: S3Calls
     once: S3Calls
+    endpoint: Endpoint | None = None
+    """Where a transport other than boto3's finds its objects; None if only boto3 can reach them."""
 
 
 class Place(Protocol):

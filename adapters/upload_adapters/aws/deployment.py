@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Final, TypeVar
@@ -15,6 +16,7 @@ import boto3
 from botocore.config import Config
 
 from upload_adapters.aws.bucket import Bucket
+from upload_adapters.aws.endpoint import endpoint_of
 from upload_adapters.aws.errors import translated
 from upload_adapters.aws.network import DEFAULT_PARAMETER, NetworkParameters, read_network_parameters
 from upload_adapters.aws.server_clock import ServerClock
@@ -23,6 +25,11 @@ from upload_core.wire import Keys
 CONNECTIONS_MAX: Final = 64
 """Kept open per client; more workers than this wait for each other."""
 T = TypeVar("T")
+
+
+def _machine_ms() -> int:
+    """The machine's own time, where no archive's is known."""
+    return time.time_ns() // 1_000_000
 
 
 def s3_config(*, attempts: int) -> Config:
@@ -37,14 +44,15 @@ def s3_config(*, attempts: int) -> Config:
     )
 
 
-def _bucket(name: str, client: Callable[[Config], Any]) -> Bucket:
-    return Bucket(name, calls=client(s3_config(attempts=5)), once=client(s3_config(attempts=1)))
+def _bucket(name: str, session: boto3.Session, client: Callable[[Config], Any], now_ms: Callable[[], int]) -> Bucket:
+    calls = client(s3_config(attempts=5))
+    return Bucket(name, calls, client(s3_config(attempts=1)), endpoint_of(session, calls, name, now_ms))
 
 
 def open_bucket(session: boto3.Session, name: str) -> Bucket:
     """A bucket outside of any delivery."""
     with translated("connecting to AWS s3"):
-        return _bucket(name, lambda config: session.client("s3", config=config))
+        return _bucket(name, session, lambda config: session.client("s3", config=config), _machine_ms)
 
 
 class AwsDeployment:
@@ -107,7 +115,9 @@ class AwsDeployment:
             self._made.clear()
 
     def _bucket(self, name: str) -> Bucket:
-        return _bucket(name, functools.partial(self._client, "s3"))
+        now_ms = _machine_ms if self._clock is None else self._clock.now_ms
+        with self._mutex:  # a boto3 session is for one thread at a time
+            return _bucket(name, self._session(), functools.partial(self._client, "s3"), now_ms)
 
     def _client(self, service: str, config: Config) -> Any:
         with self._mutex, translated(f"connecting to AWS {service}"):  # a boto3 session is for one thread at a time

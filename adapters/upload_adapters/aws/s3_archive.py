@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from upload_adapters.aws.bucket import Bucket, Place, patiently, telling
+from upload_adapters.aws.bucket import Bucket, Endpoint, Place, patiently, telling
 from upload_adapters.aws.errors import translated
 from upload_adapters.aws.part_pool import PartPool
 from upload_adapters.aws.s3_copy import COPY_PART_SIZE, COPY_SINGLE_MAX, PartCopier, copied_whole, unmake
 from upload_adapters.aws.s3_multipart import PART_SIZE, Multipart
-from upload_adapters.aws.s3_part import MIB, Boto3PartSender, PartSender
+from upload_adapters.aws.s3_part import MIB, Boto3Sender, S3Sender
 from upload_adapters.aws.s3_stored import acknowledged, must_match, stored_object
 from upload_adapters.aws.s3_uploads import LeftUploads, end, open_uploads
 from upload_adapters.crc32 import crc32
 from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import ArchiveError, ArchiveUnavailableError, SourceChangedError
-from upload_core.ports import Archive, Attempt, CopySource, SourceFile, StoredObject, origin_of
+from upload_core.ports import Archive, Attempt, Channel, CopySource, SourceFile, StoredObject, origin_of
 
 SINGLE_MAX: Final = 16 * MIB
 """Larger files go in parts. Each worker holds one such body in memory; parts are held by the pool that sends them."""
@@ -34,19 +34,24 @@ class S3Archive:
         self,
         place: Place,
         *,
-        sender: PartSender | None = None,
+        sender: S3Sender | None = None,
         pool: PartPool | None = None,
+        channel: Callable[[Endpoint], Channel] | None = None,
         single_max: int = SINGLE_MAX,
         part_size: int = PART_SIZE,
         copy_single_max: int = COPY_SINGLE_MAX,
         copy_part_size: int = COPY_PART_SIZE,
     ) -> None:
-        """`sender` is how parts get to S3 (by boto3, if none is given), `pool` where."""
+        """`sender` is how bytes get to S3 (by boto3, if none is given), `pool` where parts do; `channel` makes what sends
+        many small objects at once.
+        """
         self._place = place
         self._single_max = single_max
         self._copy_single_max = copy_single_max
+        self._channel = channel
+        self._sender: S3Sender = sender or Boto3Sender()
         left, pool = LeftUploads(), pool or PartPool()
-        self._parts = Multipart(place, sender or Boto3PartSender(), pool, left, part_size=part_size)
+        self._parts = Multipart(place, self._sender, pool, left, part_size=part_size)
         self._copied_parts = Multipart(place, PartCopier(), pool, left, part_size=copy_part_size, pinned=True)
 
     def stat(self, relpath: str) -> StoredObject | None:
@@ -83,6 +88,11 @@ class S3Archive:
         for relpath, upload_id in sorted(left):
             end(bucket, relpath, upload_id)
 
+    def channel(self) -> Channel | None:
+        """A way to store many small objects at once from one thread, or None if there is none to this bucket."""
+        endpoint = None if self._channel is None else self._place().endpoint
+        return None if self._channel is None or endpoint is None else self._channel(endpoint)
+
     # --- one request ------------------------------------------------------------------------------
 
     def _put_whole(self, relpath: str, body: SourceFile, checksum: str | None, attempt: Attempt) -> StoredObject:
@@ -102,8 +112,7 @@ class S3Archive:
                 attempt.spend(len(data))
                 body.verify_unchanged()
                 attempt.commit()
-                with translated(f"storing {relpath!r}"):
-                    answer = bucket.once.put_object(Bucket=bucket.name, Key=relpath, Body=data, ChecksumCRC32=checksum)
+                answer = self._sender.send_whole(bucket, relpath, data, checksum)
             return acknowledged(bucket, relpath, len(data), checksum, answer)
 
         return patiently(send, told=telling(attempt))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -65,11 +66,29 @@ class PartSender(Protocol):
         """
 
 
-class Boto3PartSender:
+class WholeSender(Protocol):
+    """How a body that was read whole gets to S3, in one request. Safe to use by many threads."""
+
+    def send_whole(self, bucket: Bucket, relpath: str, data: bytes, checksum: str) -> Mapping[str, Any]:
+        """Make that request once, under that CRC32; returns `ETag` and `ChecksumCRC32` of the answer. Raises AWS's errors."""
+
+
+class S3Sender(PartSender, WholeSender, Protocol):
+    """Both."""
+
+
+class Boto3Sender:
     """By boto3, one request after the other: the reference for every other way."""
 
     def __init__(self, *, held_max: int = HELD_MAX) -> None:
         self.held_max = held_max
+
+    def send_whole(self, bucket: Bucket, relpath: str, data: bytes, checksum: str) -> Mapping[str, Any]:
+        with translated(f"storing {relpath!r}"):
+            answer: Mapping[str, Any] = bucket.once.put_object(
+                Bucket=bucket.name, Key=relpath, Body=data, ChecksumCRC32=checksum
+            )
+        return answer
 
     def send(
         self, upload: Upload, number: int, body: SourceFile, offset: int, size: int, attempt: Attempt
@@ -191,4 +210,5 @@ def checksum_at(body: SourceFile, offset: int, size: int, relpath: str) -> str:
 
 
 if TYPE_CHECKING:
-    _sender: type[PartSender] = Boto3PartSender
+    _sender: type[PartSender] = Boto3Sender
+    _whole: type[WholeSender] = Boto3Sender

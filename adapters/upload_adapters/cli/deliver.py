@@ -7,7 +7,7 @@ import os
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import setting_option
+from upload_adapters.cli.options import setting_option, transport_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.index_file import read_index
@@ -34,6 +34,7 @@ from upload_core.wiring import WiringRequest
 )
 @click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
 @setting_option
+@transport_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")

@@ -11,8 +11,11 @@ from typing import Final
 import click
 
 from upload_adapters.checksums import index as measure
+from upload_adapters.checksums.cache import ChecksumCache
+from upload_adapters.cli.exit_codes import INTERRUPTED
 from upload_adapters.cli.output import files, size
 from upload_adapters.console import TerminalConsole
+from upload_adapters.durable import unfinished
 from upload_adapters.index_file import write_index
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.wiring import JOURNALS
@@ -30,23 +33,52 @@ NAMES_MAX: Final = 20
 @click.option(
     "-o", "output", type=click.Path(), help="Write here (CSV, or Parquet by its name); otherwise CSV to stdout."
 )
-@click.option("--no-checksums", is_flag=True, help="Only names and sizes: nothing is read.")
+@click.option(
+    "--checksums/--no-checksums",
+    "with_checksums",
+    default=True,
+    help="Read the files for their CRC32s, or list names and sizes alone.  [default: checksums]",
+)
+@click.option("--fresh", is_flag=True, help="Read unchanged files again as well.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Files read at a time; one per processor by default.")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
-def command(source: str, output: str | None, no_checksums: bool, jobs: int | None, quiet: bool) -> int:
+def command(source: str, output: str | None, with_checksums: bool, fresh: bool, jobs: int | None, quiet: bool) -> int:
     """List the files of SOURCE with size and CRC32.
+
+    With -o it may be killed at any time: the same command goes on where it ended. Later, too, it reads only files whose
+    size, times or inode have changed.
 
     Files that cannot be delivered (links out of SOURCE, devices, unreadable ones) are named on standard error and left
     out, with exit code 1. The index itself and directories of journals are not part of the data.
     """
     console = TerminalConsole(quiet=quiet)
+    cache = ChecksumCache(_beside(output)) if output is not None and with_checksums else None
     with DirectorySource(source) as root:
         scan = root.scan(_own_files(root.name, output))
         meter = _Meter(console, len(scan.relpaths))
-        columns, unreadable = measure(
-            root, scan.relpaths, jobs=jobs, with_checksums=not no_checksums, progress=meter.show
-        )
+        try:
+            columns, unreadable, believed = measure(
+                root,
+                scan.relpaths,
+                jobs=jobs,
+                with_checksums=with_checksums,
+                progress=meter.show,
+                cache=cache,
+                fresh=fresh,
+            )
+        except KeyboardInterrupt:
+            meter.end()
+            if cache is None or cache.problem:
+                raise
+            console.message("interrupted; the same command goes on from here", "warning")
+            return INTERRUPTED
         meter.end()
+    if cache is not None and cache.problem:
+        console.message(
+            f"what was read cannot be remembered in {printable(str(cache.path), 300)}: {cache.problem}; "
+            "another time everything is read again",
+            "warning",
+        )
     if output is None:
         _to_stdout(columns)
     else:
@@ -61,17 +93,23 @@ def command(source: str, output: str | None, no_checksums: bool, jobs: int | Non
         console.message(f"left out: {relpath}: {reason}", "error")
     if len(left_out) > NAMES_MAX:
         console.message(f"left out: {len(left_out) - NAMES_MAX:,} more", "error")
-    console.message(
-        f"{files(len(columns.paths))}, {size(sum(s for s in columns.sizes or () if isinstance(s, int)))}", "info"
-    )
+    told = f"{files(len(columns.paths))}, {size(sum(s for s in columns.sizes or () if isinstance(s, int)))}"
+    console.message(told + (f"; {believed:,} unchanged, not read again" if believed else ""), "info")
     return 1 if left_out else 0
 
 
+def _beside(output: str) -> Path:
+    """Where the CRC32s of an index's files are remembered."""
+    place = Path(output).absolute()
+    return place.parent / JOURNALS / f"{place.name}.checksums"
+
+
 def _own_files(root: str, output: str | None) -> frozenset[str]:
-    """What we put beside an index, if that is inside the source: the index and the journals."""
+    """What we put beside an index, if that is inside the source: the index, also one half written, and the journals."""
     places = [Path(root) / JOURNALS]
     if output is not None:
-        places += [Path(output).absolute(), Path(output).absolute().parent / JOURNALS]
+        place = Path(output).absolute()
+        places += [place, place.parent / JOURNALS, *unfinished(place)]
     real = Path(root).resolve()
     return frozenset(
         place.resolve().relative_to(real).as_posix() for place in places if place.resolve().is_relative_to(real)

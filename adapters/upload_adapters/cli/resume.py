@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import setting_option
+from upload_adapters.cli.options import setting_option, transport_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.wiring import wire_journal
@@ -16,6 +16,7 @@ from upload_core.client import UploadClient
 @click.argument("journal", type=click.Path())
 @click.option("--to", metavar="FILE", help="The archive's deployment file, if it has moved since.")
 @setting_option
+@transport_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")

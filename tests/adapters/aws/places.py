@@ -9,6 +9,8 @@ import boto3
 from tests.emulator import Emulator, Settings
 from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.deployment import s3_config
+from upload_adapters.aws.endpoint import endpoint_of
+from upload_adapters.clock import SystemClock
 
 KIB, MIB = 1 << 10, 1 << 20
 _numbers = itertools.count(1)
@@ -29,7 +31,7 @@ class Places:
         name = f"mast-d-{next(_numbers)}-" + ("control--use1-az4--x-s3" if directory else "staging")
         if exists:
             self.aws.store.create_bucket(name)
-        return Bucket(name, self.calls, self.once)
+        return Bucket(name, self.calls, self.once, endpoint_of(self.session, self.calls, name, SystemClock().now_ms))
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from tests.adapters.aws.places import KIB, MIB
 from tests.contracts.archive import ArchiveContract
 from tests.contracts.bodies import Body
 from tests.emulator import Fault
+from upload_adapters.aws.curl_sender import CurlSender
 from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.aws.s3_multipart import PARTS_MAX, part_size_for
+from upload_adapters.aws.s3_part import Boto3Sender
 from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
 from upload_core.errors import (
@@ -35,10 +37,10 @@ def bucket(archive_places):
     return archive_places.bucket()
 
 
-@pytest.fixture
-def archive(bucket):
+@pytest.fixture(params=[Boto3Sender, CurlSender])
+def archive(bucket, request):
     """Files over a mebibyte go in parts."""
-    return S3Archive(lambda: bucket, single_max=MIB, part_size=MIB)
+    return S3Archive(lambda: bucket, sender=request.param(), single_max=MIB, part_size=MIB)
 
 
 class TestS3Archive(ArchiveContract):
@@ -66,6 +68,22 @@ class TestS3ArchiveInParts(ArchiveContract):
     def _nothing_left(self, aws):
         yield
         assert aws.open_uploads() == []
+
+
+class TestS3ArchiveByCurl(TestS3Archive):
+    """The same with libcurl carrying whole bodies."""
+
+    @pytest.fixture
+    def archive(self, bucket):
+        return S3Archive(lambda: bucket, sender=CurlSender())
+
+
+class TestS3ArchiveInPartsByCurl(TestS3ArchiveInParts):
+    """The same with libcurl carrying parts."""
+
+    @pytest.fixture
+    def archive(self, bucket):
+        return S3Archive(lambda: bucket, sender=CurlSender(), single_max=0, part_size=256 * KIB)
 
 
 # ── what S3 adds ─────────────────────────────────────────────────────────────────────────────────

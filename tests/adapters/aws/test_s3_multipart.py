@@ -11,7 +11,7 @@ from tests.contracts.bodies import ChangedBody
 from tests.emulator import Fault
 from upload_adapters.aws.part_pool import PartPool
 from upload_adapters.aws.s3_archive import S3Archive
-from upload_adapters.aws.s3_part import Boto3PartSender
+from upload_adapters.aws.s3_part import Boto3Sender
 from upload_core.attempt import FreeAttempt
 from upload_core.effects import OpenUpload
 from upload_core.errors import (
@@ -394,7 +394,7 @@ def test_an_upload_that_vanishes_under_its_parts_is_not_gone_on_with(archive, aw
 # ── several at once ──────────────────────────────────────────────────────────────────────────────
 
 
-class Meeting(Boto3PartSender):
+class Meeting(Boto3Sender):
     """Waits for as many parts to be under way at once as shall be."""
 
     def __init__(self, count):
@@ -444,7 +444,7 @@ def test_a_part_is_hashed_once(archive, aws):
 
 def test_a_part_too_large_to_be_held_goes_through_in_pieces(aws, bucket):
     body = CountedBody(DATA)
-    make(bucket, part_size=4 * MIB, sender=Boto3PartSender(held_max=PART)).put("big", body, checksum=crc(DATA))
+    make(bucket, part_size=4 * MIB, sender=Boto3Sender(held_max=PART)).put("big", body, checksum=crc(DATA))
     judge(aws, bucket)
     assert sent(aws) == [1]
     assert max(end - start for start, end in body.spans) <= MIB
@@ -457,7 +457,7 @@ def test_of_a_part_in_pieces_the_source_is_to_blame_for_its_own_faults(aws, buck
             raise SourceChangedError("changed")
 
     reads: list[None] = []
-    archive = make(bucket, part_size=4 * MIB, sender=Boto3PartSender(held_max=PART))
+    archive = make(bucket, part_size=4 * MIB, sender=Boto3Sender(held_max=PART))
     with pytest.raises(SourceChangedError):
         archive.put("big", CountedBody(DATA, at_read=at_read), checksum=None)
     assert aws.open_uploads() == []

@@ -1,0 +1,209 @@
+"""Many small objects on their way to S3 at once, from one thread: libcurl's multi interface over a selector.
+
+Rule: a request is made once. Whatever is not a plain success is handed back as it is, for the ordinary path to repeat and
+to judge; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import pycurl
+
+from upload_adapters.aws.bucket import Endpoint
+from upload_adapters.aws.curl_handle import Answer, failure, new_handle, refusal
+from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
+from upload_core.ports import Channel, StoredObject
+
+_BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
+_WANTED: Final = {
+    pycurl.POLL_IN: selectors.EVENT_READ,
+    pycurl.POLL_OUT: selectors.EVENT_WRITE,
+    pycurl.POLL_INOUT: _BOTH,
+}
+_FIXED_HEADERS: Final = ["Expect:", "Accept:", "User-Agent:", "Content-Type: application/octet-stream"]
+"""An empty one is not sent. Waiting for "100 Continue" would cost a small file a round trip and save it nothing."""
+
+
+class _Request:
+    """A handle and what it is at; used again and again."""
+
+    __slots__ = ("answer", "checksum", "handle", "relpath", "size", "tag")
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.handle: Any = new_handle(endpoint)
+        self.handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
+        self.answer = Answer()
+        self.answer.attach(self.handle)
+        self.tag = -1
+        self.relpath = ""
+        self.size = 0
+        self.checksum = ""
+
+
+class CurlChannel:
+    """Belongs to one thread, except `wake`."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._base = endpoint.base
+        self._prefix = endpoint.prefix
+        signer = Signer(endpoint.host, endpoint.region, endpoint.keys, endpoint.now_ms)
+        self._form = Form(signer, "PUT", UNSIGNED_PAYLOAD, ["x-amz-checksum-crc32"])
+        self._multi: Any = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
+        self._selector = selectors.DefaultSelector()
+        self._watched: dict[int, int] = {}
+        self._due_s: float | None = None
+        self._free: list[_Request] = []
+        self._under_way: dict[Any, _Request] = {}
+        self._wakened, self._waker = socket.socketpair()
+        self._wakened.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector.register(self._wakened.fileno(), selectors.EVENT_READ)
+        self._closed = False
+
+    @property
+    def under_way(self) -> int:
+        """How many requests were begun and not yet handed back."""
+        return len(self._under_way)
+
+    def start(self, tag: int, relpath: str, data: bytes, checksum: str) -> None:
+        """Begin to store the bytes under their CRC32; raises what getting credentials raises."""
+        request = self._free.pop() if self._free else _Request(self._endpoint)
+        path = quoted(relpath)
+        try:
+            headers = self._form.headers(self._prefix + path, "", checksum)
+        except BaseException:
+            self._free.append(request)
+            raise
+        handle = request.handle
+        request.tag, request.relpath, request.size, request.checksum = tag, relpath, len(data), checksum
+        handle.setopt(pycurl.URL, self._base + path)
+        handle.setopt(pycurl.HTTPHEADER, headers + _FIXED_HEADERS)
+        handle.setopt(pycurl.POSTFIELDS, data)
+        self._under_way[handle] = request
+        self._multi.add_handle(handle)
+
+    def finished(self, timeout_s: float) -> list[tuple[int, StoredObject | Exception | None]]:
+        """Move all requests on and return those that ended, each with its object, its error, or None for a store that
+        does not confirm the CRC32; waits up to `timeout_s` for the first, or until `wake`.
+        """
+        self._turn(0.0)
+        found = self._ended()
+        if found or not timeout_s:
+            return found
+        self._turn(timeout_s)
+        return self._ended()
+
+    def _turn(self, timeout_s: float) -> None:
+        """One look at the sockets; libcurl is told of those that are ready, and of the time."""
+        act = self._multi.socket_action
+        due_s = self._due_s
+        if due_s is not None:
+            left_s = due_s - time.monotonic()
+            if left_s <= 0:
+                self._due_s = None
+                act(pycurl.SOCKET_TIMEOUT, 0)
+            elif left_s < timeout_s:
+                timeout_s = left_s
+        for key, ready in self._selector.select(timeout_s):
+            if key.fd == self._wakened.fileno():
+                self._drain()
+                continue
+            act(
+                key.fd,
+                (pycurl.CSELECT_IN if ready & selectors.EVENT_READ else 0)
+                | (pycurl.CSELECT_OUT if ready & selectors.EVENT_WRITE else 0),
+            )
+
+    def _ended(self) -> list[tuple[int, StoredObject | Exception | None]]:
+        found: list[tuple[int, StoredObject | Exception | None]] = []
+        more = True
+        while more:
+            waiting, done, failed = self._multi.info_read()
+            more = bool(waiting)
+            found.extend([self._judged(self._release(handle)) for handle in done])
+            for handle, code, message in failed:
+                request = self._release(handle)
+                found.append((request.tag, failure(code, message, f"storing {request.relpath!r}", self._base)))
+                self._reuse(request)
+        return found
+
+    def _release(self, handle: Any) -> _Request:
+        self._multi.remove_handle(handle)
+        return self._under_way.pop(handle)
+
+    def _judged(self, request: _Request) -> tuple[int, StoredObject | Exception | None]:
+        answer = request.answer
+        status = request.handle.getinfo(pycurl.RESPONSE_CODE)
+        result: StoredObject | Exception | None
+        if status != 200:
+            result = refusal(status, b"".join(answer.body), f"storing {request.relpath!r}")
+        elif answer.header(b"x-amz-checksum-crc32") != request.checksum:
+            result = None
+        else:
+            result = StoredObject(request.relpath, request.size, request.checksum, answer.header(b"etag"))
+        self._reuse(request)
+        return request.tag, result
+
+    def _reuse(self, request: _Request) -> None:
+        request.answer.clear()
+        self._free.append(request)
+
+    # --- what libcurl asks for --------------------------------------------------------------------
+
+    def _watch(self, what: int, fd: int, multi: Any, data: Any) -> None:
+        if what == pycurl.POLL_REMOVE:
+            if self._watched.pop(fd, None) is not None:
+                self._selector.unregister(fd)
+        elif (wanted := _WANTED.get(what)) is not None and self._watched.get(fd) != wanted:
+            (self._selector.modify if fd in self._watched else self._selector.register)(fd, wanted)
+            self._watched[fd] = wanted
+
+    def _set_timer(self, timeout_ms: int) -> None:
+        self._due_s = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+
+    # --- from other threads -----------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make a waiting `finished` return now; may be called from any thread, and after `close`."""
+        try:
+            self._waker.send(b"\0")
+        except OSError:
+            return  # full, so it is awake anyway; or closed
+
+    def _drain(self) -> None:
+        try:
+            while self._wakened.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def close(self) -> list[int]:
+        """Break off what is under way and give back all connections; returns the tags of what nobody will hear of."""
+        if self._closed:
+            return []
+        self._closed = True
+        lost = [request.tag for request in self._under_way.values()]
+        for handle in list(self._under_way):
+            self._multi.remove_handle(handle)
+            handle.close()
+        self._under_way.clear()
+        for request in self._free:
+            request.handle.close()
+        self._free.clear()
+        self._multi.close()
+        self._selector.close()
+        self._wakened.close()
+        self._waker.close()
+        return lost
+
+
+if TYPE_CHECKING:
+    _channel: type[Channel] = CurlChannel

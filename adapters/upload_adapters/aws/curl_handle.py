@@ -1,0 +1,108 @@
+"""libcurl handles set up for one bucket: where it is, whom to trust, how long to wait; and what its answers mean.
+
+Rule: whatever does not succeed becomes the same error, by the same table, as if boto3 had met it.
+"""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Any, Final
+
+import botocore.exceptions as boto
+import pycurl
+from botocore.exceptions import ClientError
+
+from upload_adapters.aws.bucket import Endpoint
+from upload_adapters.aws.errors import AwsError, translate
+
+CONNECT_TIMEOUT_S: Final = 10
+SILENCE_S: Final = 60
+"""A request during which not a byte came or went for so long has failed."""
+ANSWER_MAX: Final = 64 * 1024
+"""Bytes of an answer that are kept; S3's errors have a few hundred."""
+
+_FIELD: Final = re.compile(rb"<(Code|Message|BucketName|Key|Resource|Condition|ArgumentName)>([^<]*)</\1>")
+_FAILURES: Final[dict[int, type[boto.BotoCoreError]]] = {
+    pycurl.E_OPERATION_TIMEDOUT: boto.ReadTimeoutError,
+    pycurl.E_COULDNT_CONNECT: boto.EndpointConnectionError,
+    pycurl.E_COULDNT_RESOLVE_HOST: boto.EndpointConnectionError,
+    pycurl.E_COULDNT_RESOLVE_PROXY: boto.ProxyConnectionError,
+    pycurl.E_PEER_FAILED_VERIFICATION: boto.SSLError,
+    pycurl.E_SSL_CACERT_BADFILE: boto.SSLError,
+    pycurl.E_SSL_CONNECT_ERROR: boto.SSLError,
+}
+"""libcurl's code -> what boto3 would have raised; all others are a connection that broke."""
+_UNTRUSTED: Final = frozenset({pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE})
+
+
+def new_handle(endpoint: Endpoint) -> Any:
+    """A handle with everything that all requests to the endpoint share."""
+    handle = pycurl.Curl()
+    set_option = handle.setopt
+    set_option(pycurl.NOSIGNAL, 1)
+    set_option(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)  # what S3 speaks
+    set_option(pycurl.PATH_AS_IS, 1)  # a key is no path: nothing in it may be folded
+    set_option(pycurl.TCP_NODELAY, 1)
+    set_option(pycurl.TCP_KEEPALIVE, 1)
+    set_option(pycurl.CONNECTTIMEOUT, CONNECT_TIMEOUT_S)
+    set_option(pycurl.LOW_SPEED_LIMIT, 1)
+    set_option(pycurl.LOW_SPEED_TIME, SILENCE_S)
+    set_option(pycurl.FOLLOWLOCATION, 0)
+    set_option(pycurl.PROXY, endpoint.proxy)  # "" keeps libcurl from asking the environment by rules of its own
+    set_option(pycurl.SSL_VERIFYPEER, 1)
+    set_option(pycurl.SSL_VERIFYHOST, 2)
+    if endpoint.trusted is not None:
+        set_option(pycurl.CAINFO, endpoint.trusted)
+    return handle
+
+
+def refusal(status: int, body: bytes, doing: str) -> AwsError:
+    """Our error for an answer that is no success."""
+    details = {name.decode(): unescape(value.decode("utf-8", "replace")) for name, value in _FIELD.findall(body)}
+    details.setdefault("Code", str(status))
+    details.setdefault("Message", "")
+    response = {"Error": details, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return translate(ClientError(response, ""), doing)
+
+
+def failure(code: int, message: str, doing: str, base: str) -> AwsError:
+    """Our error for a request that was not answered, by libcurl's code."""
+    kind = _FAILURES.get(code, boto.ConnectionClosedError)
+    if code in _UNTRUSTED:
+        message = f"CERTIFICATE_VERIFY_FAILED: {message}"
+    return translate(kind(endpoint_url=base, proxy_url=base, error=message), doing)
+
+
+class Answer:
+    """What came back of one request: filled by libcurl, read once it is done."""
+
+    __slots__ = ("body", "kept", "lines")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.body: list[bytes] = []
+        self.kept = 0
+
+    def attach(self, handle: Any) -> None:
+        """Let the handle fill this answer from now on."""
+        handle.setopt(pycurl.HEADERFUNCTION, self.lines.append)
+        handle.setopt(pycurl.WRITEFUNCTION, self._write)
+
+    def clear(self) -> None:
+        """Forget it: the handle's next request begins."""
+        self.lines.clear()
+        self.body.clear()
+        self.kept = 0
+
+    def _write(self, data: bytes) -> None:
+        if self.kept < ANSWER_MAX:
+            self.kept += len(data)
+            self.body.append(data)
+
+    def header(self, name: bytes) -> str:
+        """The value of a header, named in lower case; "" if there is none."""
+        for line in self.lines:
+            if line[len(name) : len(name) + 1] == b":" and line[: len(name)].lower() == name:
+                return line[len(name) + 1 :].strip().decode("latin-1")
+        return ""

@@ -1,0 +1,215 @@
+"""Small files through an archive's channel, many at once from one thread; all else by the threads of `ThreadDispatcher`.
+
+A thread for each small file would cost more than the file. What the channel does not bring to a plain success goes the
+ordinary way, with all its checks from the beginning.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from upload_adapters.crc32 import crc32
+from upload_adapters.dispatch import BACKLOG as THREAD_BACKLOG
+from upload_adapters.dispatch import Crew, ThreadDispatcher
+from upload_core.checksum import crc32_base64
+from upload_core.effects import FileNews, FileOrder, FileStored, TransferFile
+from upload_core.errors import UploadClientError
+from upload_core.ports import CHANNEL_BODY_MAX, Archive, Channel, Clock, Dispatcher, Source, StoredObject, channel_of
+from upload_core.worker import failed, read_whole, stopped
+
+BACKLOG: Final = 1_000
+"""Small files kept waiting beyond those under way: some hundredths of a second's work while the journal is synced."""
+BURST: Final = 16
+"""Files read between two looks at the network."""
+SLOW_S: Final = 0.002
+"""A source that takes longer to give a small file, on average, is read by other threads: the network need not wait."""
+READERS: Final = 16
+TURN_S: Final = 0.25
+
+Body = tuple[bytes, str]
+
+
+class _Loop:
+    """The channel's thread: reads small files, starts them, and hands on what comes of them."""
+
+    def __init__(self, crew: Crew, channel: Channel, level: int) -> None:
+        self.orders: deque[TransferFile] = deque()  # safe to fill from one thread and to empty from another
+        self.level = level
+        self._crew = crew
+        self._channel = channel
+        self._under_way: dict[int, TransferFile] = {}
+        self._ended = False
+        self.usable = True
+        """False once the archive does not confirm CRC32s, or the channel itself has failed."""
+        self._read_s = 0.0
+        self._readers: ThreadPoolExecutor | None = None
+        self._being_read = 0
+        self._read: deque[tuple[TransferFile, Body | Exception | None]] = deque()
+        self.thread = threading.Thread(target=self._run, name="upload-channel", daemon=True)
+
+    def wake(self) -> None:
+        self._channel.wake()
+
+    def end(self) -> list[TransferFile]:
+        """Begin nothing more, and end once what is under way has ended; returns the orders that were never begun."""
+        self._ended = True
+        waiting: list[TransferFile] = []
+        with suppress(IndexError):
+            while True:
+                waiting.append(self.orders.popleft())
+        self._channel.wake()
+        return waiting
+
+    def _run(self) -> None:
+        crew, channel = self._crew, self._channel
+        try:
+            while not crew.cut:
+                busy = not self._ended and self._begin()
+                if self._ended and not self._under_way and not self._being_read:
+                    break
+                for tag, result in channel.finished(0.0 if busy else TURN_S):
+                    self._done(self._under_way.pop(tag), result)
+        finally:  # every order is answered, even if the channel itself fails
+            self.usable = False
+            channel.close()
+            for order in self._under_way.values():
+                crew.news.put(stopped(order, "stopped while it was running"))
+            if not self._ended:
+                for order in (*self.orders, *(order for order, _ in self._read)):
+                    crew.orders.put(order)
+            if self._readers is not None:
+                self._readers.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self) -> bool:
+        """Read and start some files; True if there is more to begin at once."""
+        while self._read:
+            self._being_read -= 1
+            self._start(*self._read.popleft())
+        for _ in range(BURST):
+            if len(self._under_way) + self._being_read >= self.level or not self.orders:
+                return False
+            order = self.orders.popleft()
+            if self._read_s > SLOW_S:
+                self._read_elsewhere(order)
+            else:
+                began = time.perf_counter()
+                body = self._body_of(order)
+                self._read_s += (time.perf_counter() - began - self._read_s) / BURST
+                self._start(order, body)
+        return True
+
+    def _body_of(self, order: TransferFile) -> Body | Exception | None:
+        try:
+            data = read_whole(order, self._crew.source)
+            return None if data is None else (data, crc32_base64(crc32(data)))
+        except Exception as error:  # noqa: BLE001 - sorted by one table, like a worker's
+            return error
+
+    def _read_elsewhere(self, order: TransferFile) -> None:
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="upload-read")
+        self._being_read += 1
+
+        def read() -> None:
+            began = time.perf_counter()
+            self._read.append((order, self._body_of(order)))
+            self._read_s += (time.perf_counter() - began - self._read_s) / BURST
+            self._channel.wake()
+
+        self._readers.submit(read)
+
+    def _start(self, order: TransferFile, body: Body | Exception | None) -> None:
+        crew = self._crew
+        if isinstance(body, Exception):
+            crew.news.put(failed(order, body))
+            return
+        # a stored object that can be copied, or bytes that are not as indexed: the ordinary way looks for itself
+        if body is None or (order.checksum is not None and order.checksum != body[1]):
+            crew.orders.put(order)
+            return
+        data, checksum = body
+        try:
+            crew.commit()
+            self._under_way[order.file] = order
+            self._channel.start(order.file, order.relpath, data, checksum)
+        except Exception as error:  # noqa: BLE001 - sorted by one table, like a worker's
+            self._under_way.pop(order.file, None)
+            crew.news.put(failed(order, error))
+
+    def _done(self, order: TransferFile, result: StoredObject | Exception | None) -> None:
+        if isinstance(result, StoredObject):
+            self._crew.news.put(FileStored(order.file, result.size, result.checksum, result.etag))
+            return
+        if result is None:
+            self.usable = False  # not a store for a channel: the ordinary way asks for the CRC32 by itself
+        self._crew.orders.put(order)
+
+
+class ChannelDispatcher(ThreadDispatcher):
+    """A `ThreadDispatcher` that sends small files through the archive's channel, if it has one."""
+
+    def __init__(self, clock: Clock, *, backlog: int = THREAD_BACKLOG, channel_backlog: int = BACKLOG) -> None:
+        super().__init__(clock, backlog=backlog)
+        self._channel_backlog = channel_backlog
+        self._level = 0
+        self._loop: _Loop | None = None
+
+    def open(self, source: Source, archive: Archive, n_threads: int) -> None:
+        super().open(source, archive, n_threads)
+        self._level = n_threads
+        self._loop = None
+
+    @property
+    def slots(self) -> int:
+        if self._usable_loop() is None:
+            return super().slots
+        return max(0, self._level + self._channel_backlog - len(self._due))
+
+    def _hand_over(self, orders: Sequence[FileOrder]) -> None:
+        loop = self._usable_loop()
+        if loop is None:
+            super()._hand_over(orders)
+            return
+        small = [order for order in orders if _fits(order)]
+        if len(small) < len(orders):
+            super()._hand_over([order for order in orders if not _fits(order)])
+        if small:
+            loop.orders.extend(small)  # type: ignore[arg-type]  # what fits is a transfer
+            loop.wake()
+
+    def _usable_loop(self) -> _Loop | None:
+        """The loop, made when slots are first asked for: by then somebody has signed in."""
+        crew = self._crew
+        if self._loop is None and crew is not None:
+            try:
+                channel = channel_of(crew.archive)
+            except UploadClientError:
+                return None  # the ordinary way meets the same, and says whose fault it is
+            if channel is not None:
+                self._loop = _Loop(crew, channel, self._level)
+                self._threads.append(self._loop.thread)
+                self._loop.thread.start()
+        return self._loop if self._loop is not None and self._loop.usable else None
+
+    def close(self, grace_s: float) -> list[FileNews]:
+        waiting: list[FileNews] = []
+        if self._loop is not None:
+            for order in self._loop.end():
+                del self._due[order.file]
+                waiting.append(stopped(order))
+            self._loop = None
+        return waiting + super().close(grace_s)
+
+
+def _fits(order: FileOrder) -> bool:
+    return isinstance(order, TransferFile) and order.size <= CHANNEL_BODY_MAX and order.upload is None
+
+
+if TYPE_CHECKING:
+    _dispatcher: type[Dispatcher] = ChannelDispatcher
