@@ -162,6 +162,7 @@ CODES: Final[Mapping[str, Meaning]] = {
             "XAmzContentChecksumMismatch",
             "IncompleteBody",
             "InvalidChunkSizeError",
+            "MalformedTrailerError",
         ),
         DAMAGED,
     ),

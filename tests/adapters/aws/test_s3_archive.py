@@ -135,6 +135,14 @@ def test_whichever_request_fails_once_the_object_is_stored_whole(archive, aws, b
     assert len(aws.open_uploads()) == unheard
 
 
+@pytest.mark.parametrize("size", [1, 17, 60, 1000])
+def test_a_part_is_sent_again_wherever_a_bit_of_its_request_was_changed(aws, bucket, size):
+    """In the middle of a short part's request stands the name of its trailer."""
+    aws.order(Fault("corrupt", operation="UploadPart"))
+    S3Archive(lambda: bucket, sender=CurlSender(), single_max=0).put("a", Body(DATA[:size]), checksum=crc(DATA[:size]))
+    assert aws.object(bucket.name, "a").data == DATA[:size]
+
+
 @pytest.mark.parametrize("data", [DATA[:1000], DATA], ids=["single", "parts"])
 def test_permission_is_asked_before_every_request_that_could_make_it_visible(archive, aws, data, bucket):
     aws.order(Fault("refused", operation="PutObject", code="SlowDown", times=2))
