@@ -33,7 +33,8 @@ def archive(tmp_path, monkeypatch):
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         made = EmulatedArchive(aws, tmp_path, count=3)
-        made.files[BIG] = random.Random(8).randbytes(SIZE)
+        chance = random.Random(8)
+        made.files[BIG] = b"".join(chance.randbytes(PART_SIZE) for _ in range(PARTS))[:SIZE]
         (made.source / BIG).write_bytes(made.files[BIG])
         pd.DataFrame(made.index()).to_csv(tmp_path / "index.csv", index=False)
         yield made
