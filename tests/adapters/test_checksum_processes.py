@@ -115,9 +115,8 @@ def failing(root: str) -> None:
         raise ArchiveUnavailableError("the disk's server is away")
 
     DirectorySource.open_folder = fail  # type: ignore[assignment, method-assign]
-    with DirectorySource(root) as source:
-        with pytest.raises(ArchiveUnavailableError, match="the disk's server is away"):
-            index(source, NAMES, jobs=2)
+    with DirectorySource(root) as source, pytest.raises(ArchiveUnavailableError, match="the disk's server is away"):
+        index(source, NAMES, jobs=2)
 
 
 def no_more_processes(root: str) -> None:
