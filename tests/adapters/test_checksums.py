@@ -245,6 +245,22 @@ def test_a_worker_stops_early_once_it_has_read_enough(source, monkeypatch):
     assert len(Measurer(source).measure(Batch(["001", "002"], None)).columns) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no hints to the kernel here")
+@pytest.mark.parametrize(("memory", "dropped"), [(1 << 40, []), (5 << 20, [(0, 2 << 20), (2 << 20, 1 << 20)])])
+def test_a_file_that_memory_cannot_hold_pushes_nothing_else_out(source, monkeypatch, memory, dropped):
+    pieces_of(monkeypatch, 2 << 20)
+    told: list[tuple[int, int]] = []
+
+    def posix_fadvise(fd, start, length, advice):
+        if advice == os.POSIX_FADV_DONTNEED:
+            told.append((start, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", posix_fadvise)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": memory}[name])
+    index(source, ["006"], jobs=1)
+    assert told == dropped
+
+
 # ── a second time ────────────────────────────────────────────────────────────────────────────────
 
 
