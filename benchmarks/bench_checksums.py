@@ -156,7 +156,7 @@ def t8(scale: Scale) -> Iterator[Figure]:
     yield from libraries(scale)
     large = scale(1 << 30, 128 << 20)
     yield from files(f"2 files of {number(large / (1 << 30))} GiB", 2, large, scale)
-    medium = scale(1_000, 200)
+    medium = scale(3_000, 200)
     yield from files(f"{medium:,} files of 1 MiB", medium, 1 << 20, scale)
     small = scale(200_000, 10_000)
     yield from files(f"{small:,} files of 4 KiB", small, 4 << 10, scale)

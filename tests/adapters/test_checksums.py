@@ -74,12 +74,10 @@ def expected(root: Path, names: list[str]) -> list[str]:
 # ── what is found ────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["threads", "processes"])
 @pytest.mark.parametrize("piece", [64 << 20, 100_000, 256 << 10])
 @pytest.mark.parametrize("jobs", [1, 2, 7, None])
-def test_every_file_has_its_size_and_checksum_in_the_order_given(source, root, monkeypatch, jobs, piece, apart):
+def test_every_file_has_its_size_and_checksum_in_the_order_given(source, root, monkeypatch, jobs, piece):
     pieces_of(monkeypatch, piece)
-    monkeypatch.setattr(worker, "FILES_WORTH_IT", 0 if apart else 1 << 30)
     names = source.scan().relpaths[::-1]
     found = index(source, names, jobs=jobs)
     assert list(found.columns.paths) == names
@@ -185,6 +183,21 @@ def test_a_large_file_that_changes_between_two_of_its_pieces_gets_no_row(source,
     assert "changed while it was read" in found.unreadable[0].reason
 
 
+def test_several_workers_read_one_large_file_at_a_time(source, root, monkeypatch):
+    pieces_of(monkeypatch, 1 << 20)
+    (root / "006").write_bytes(os.urandom(4 << 20))
+    meeting = threading.Barrier(2, timeout=30)
+
+    def crc_of(*arguments):
+        meeting.wait()
+        return plain_files.crc_of(*arguments)
+
+    monkeypatch.setattr(measuring, "crc_of", crc_of)
+    monkeypatch.setattr(worker, "BYTES_WORTH_IT", 0)
+    monkeypatch.setattr(worker, "can_fork", lambda: False)
+    assert index(source, ["006"], jobs=2).columns.checksums == expected(root, ["006"])
+
+
 def test_a_file_that_cannot_be_read_to_its_end_says_so(source, monkeypatch):
     def preadv(*_):
         raise OSError(5, "Input/output error")
@@ -214,10 +227,7 @@ def test_no_files_give_an_empty_index(source):
     assert found.unreadable == []
 
 
-@pytest.mark.parametrize("apart", [False, True], ids=["threads", "processes"])
-def test_an_error_that_is_no_fault_of_a_file_ends_the_work(source, monkeypatch, apart):
-    monkeypatch.setattr(worker, "FILES_WORTH_IT", 0 if apart else 1 << 30)
-
+def test_an_error_that_is_no_fault_of_a_file_ends_the_work(source, monkeypatch):
     def fail(self, relpath):
         raise ArchiveUnavailableError("the disk's server is away")
 
@@ -227,38 +237,28 @@ def test_an_error_that_is_no_fault_of_a_file_ends_the_work(source, monkeypatch, 
         index(source, source.scan().relpaths, jobs=2)
 
 
-def test_a_worker_that_dies_costs_nothing_but_time(source, root, monkeypatch):
-    monkeypatch.setattr(worker, "FILES_WORTH_IT", 0)
-    here, real = os.getpid(), plain_files.crc_of
-    mark = root.parent / "died"
-
-    def crc_of(fd, start, end, block):
-        if end == 4096 and os.getpid() != here:
-            mark.touch()
-            os._exit(1)
-        return real(fd, start, end, block)
-
-    monkeypatch.setattr(plain_files, "crc_of", crc_of)
-    names = source.scan().relpaths
-    assert index(source, names, jobs=2).columns.checksums == expected(root, names)
-    assert mark.exists()
-
-
-def test_nothing_is_left_of_the_workers(source, monkeypatch):
-    monkeypatch.setattr(worker, "FILES_WORTH_IT", 0)
-    before = len(os.listdir("/dev/fd"))
-    index(source, source.scan().relpaths, jobs=3)
-    assert len(os.listdir("/dev/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
 def test_a_worker_stops_early_once_it_has_read_enough(source, monkeypatch):
     monkeypatch.setattr(measuring, "ENOUGH_BYTES", 5000)
     found = Measurer(source).measure(Batch(["001", "002", "003", "004"], None))
     assert len(found.columns) == 3
     monkeypatch.setattr(measuring, "ENOUGH_NS", -1)
     assert len(Measurer(source).measure(Batch(["001", "002"], None)).columns) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no hints to the kernel here")
+@pytest.mark.parametrize(("memory", "dropped"), [(1 << 40, []), (5 << 20, [(0, 2 << 20), (2 << 20, 1 << 20)])])
+def test_a_file_that_memory_cannot_hold_pushes_nothing_else_out(source, monkeypatch, memory, dropped):
+    pieces_of(monkeypatch, 2 << 20)
+    told: list[tuple[int, int]] = []
+
+    def posix_fadvise(fd, start, length, advice):
+        if advice == os.POSIX_FADV_DONTNEED:
+            told.append((start, length))
+
+    monkeypatch.setattr(os, "posix_fadvise", posix_fadvise)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": memory}[name])
+    index(source, ["006"], jobs=1)
+    assert told == dropped
 
 
 # ── a second time ────────────────────────────────────────────────────────────────────────────────

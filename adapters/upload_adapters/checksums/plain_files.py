@@ -29,7 +29,8 @@ def new_block() -> memoryview:
 
     Into one that begins a few bytes behind a page, as malloc's do, some processors copy five times as slowly.
     """
-    return memoryview(mmap.mmap(-1, BLOCK_BYTES))
+    # Private: a process that is forked must not share it.
+    return memoryview(mmap.mmap(-1, BLOCK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def crc_of(fd: int, start: int, end: int, block: memoryview) -> int:

@@ -8,12 +8,12 @@ that has no other thread, because whatever lock another thread holds would stay 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -44,19 +44,30 @@ class Worker(Protocol):
 def start_workers(
     source: DirectorySource, relpaths: Sequence[str], count: int, *, with_checksums: bool
 ) -> list[Worker]:
-    """So many workers: processes where that is possible and worth it."""
-    measurers = [Measurer(source, with_checksums=with_checksums) for _ in range(count)]
-    if count == 1 or not _can_fork() or not _is_worth_it(source, relpaths):
-        return list(measurers)
-    workers: list[WorkerProcess] = []
-    for measurer in measurers:
-        workers.append(WorkerProcess(measurer, [worker.fileno() for worker in workers]))
-    return list(workers)
+    """So many workers, or as many as there is work for: processes where that is possible and worth it."""
+    worth_it = _is_worth_it(source, relpaths)
+    if not worth_it:
+        count = max(1, min(count, len(relpaths)))
+    apart = worth_it and count > 1 and can_fork()
+    workers: list[Worker] = []
+    sockets: list[int] = []
+    for _ in range(count):
+        worker: Worker = Measurer(source, with_checksums=with_checksums)
+        if apart:
+            with contextlib.suppress(OSError):  # too many processes; this thread does it as well
+                worker = process = WorkerProcess(worker, sockets)
+                sockets.append(process.fileno())
+        workers.append(worker)
+    return workers
 
 
-def _can_fork() -> bool:
-    # On a Mac the system's own libraries may have threads that we cannot see.
-    return hasattr(os, "fork") and sys.platform != "darwin" and threading.active_count() == 1
+def can_fork() -> bool:
+    """Whether no other thread of this process could be at anything while it forks."""
+    try:
+        # Those of libraries count as well. On a Mac there may be some that we cannot see.
+        return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 def _is_worth_it(source: DirectorySource, relpaths: Sequence[str]) -> bool:
@@ -74,11 +85,16 @@ def _is_worth_it(source: DirectorySource, relpaths: Sequence[str]) -> bool:
 class WorkerProcess:
     """A `Measurer` in another process, which ends with this one; if it dies before, its work is done here. For one thread."""
 
-    def __init__(self, measurer: Measurer, others: Sequence[int]) -> None:
-        """Forks. `others` are the descriptors of those that were forked before: none may hold another one's open."""
+    def __init__(self, measurer: Worker, others: Sequence[int]) -> None:
+        """Forks; raises `OSError`. `others` are the sockets of those forked before: none may hold another one's open."""
         self._here = measurer
         ours, theirs = socket.socketpair()
-        self._pid = os.fork()
+        try:
+            self._pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         if not self._pid:
             _live(measurer, theirs, [ours.fileno(), *others])
         theirs.close()
@@ -125,7 +141,7 @@ class WorkerProcess:
         return getattr(self._here, what)(task)
 
 
-def _live(measurer: Measurer, end: socket.socket, not_ours: Sequence[int]) -> None:
+def _live(measurer: Worker, end: socket.socket, not_ours: Sequence[int]) -> None:
     """A worker's whole life; never returns, since everything else in this process belongs to whoever forked it."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever forked us is told as well, and ends us
@@ -137,7 +153,7 @@ def _live(measurer: Measurer, end: socket.socket, not_ours: Sequence[int]) -> No
         os._exit(0)
 
 
-def _serve(measurer: Measurer, end: socket.socket) -> None:
+def _serve(measurer: Worker, end: socket.socket) -> None:
     with end, end.makefile("rb") as tasks, end.makefile("wb") as answers:
         while True:
             try:
