@@ -75,6 +75,7 @@ class UploadClient:
 
         `file_index` is a data frame with a column `path` and optionally `checksum` (base64 CRC32) and `size` (bytes).
         `to` names the archive (`file:///DIR`), `journal` the journal's directory; hosts may pass `ports` instead.
+        `n_threads` files are sent at a time; 0 lets that number find its own level.
         Raises `IndexProblemsError` with all problems of the index, `ConfigurationError`.
         """
         check_settings(dataset, delivery_id, transfer_type, n_threads, max_retries)
@@ -114,7 +115,7 @@ class UploadClient:
             raise JournalError(f"there is nothing to resume at {ports.journal.name}: no delivery was begun there")
         facts = delivery.facts
         client._prepare(
-            n_threads or facts.n_threads,
+            facts.n_threads if n_threads is None else n_threads,
             facts.max_retries if max_retries is None else max_retries,
             None,
             lambda_client_config,

@@ -7,7 +7,7 @@ import os
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import setting_option
+from upload_adapters.cli.options import jobs_option, setting_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.index_file import read_index
@@ -28,7 +28,7 @@ from upload_core.wiring import WiringRequest
 @click.option("--sample", is_flag=True, help="A sample delivery, not the real one.")
 @click.option("--label", type=click.Path(), help="The delivery's label (YAML), put beside it.")
 @click.option("--journal", type=click.Path(), help="Directory of the journal; otherwise in .upload-core/ beside INDEX.")
-@click.option("--jobs", type=click.IntRange(min=1), default=4, show_default=True, help="Files sent at a time.")
+@jobs_option(default="auto")
 @click.option(
     "--max-retries", type=click.IntRange(0, 200), default=2, show_default=True, help="Further attempts per file."
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
+
+JOBS_MAX: Final = 512
 
 
 def _settings(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -16,6 +19,33 @@ def _settings(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> 
             raise click.BadParameter(f"{pair!r} must be NAME=VALUE, for example deployment.region=us-east-1")
         found[name.strip()] = value
     return found
+
+
+class Jobs(click.ParamType):
+    """A number of files sent at a time, or `auto`, which is 0 to the library."""
+
+    name = "jobs"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if value == "auto":
+            return 0
+        if value.isascii() and value.isdigit() and 1 <= int(value) <= JOBS_MAX:
+            return int(value)
+        self.fail(f"{value!r} is neither 'auto' nor a number from 1 to {JOBS_MAX}.", param, ctx)
+
+
+def jobs_option(default: str | None) -> Callable[[Any], Any]:
+    """`--jobs N`, or `--jobs auto`; without a `default` it stays as the journal has it."""
+    return click.option(
+        "--jobs",
+        type=Jobs(),
+        metavar="N|auto",
+        default=default,
+        show_default=default is not None,
+        help="Files sent at a time; auto finds how many do well.",
+    )
 
 
 def setting_option(command: Any) -> Any:
