@@ -38,10 +38,12 @@ MEASURE_MAX: Final = 8
 HOLD_FIRST: Final = 8
 HOLD_LONGEST: Final = 120
 """Intervals between two probes; each that found nothing doubles them. The longest is half a minute."""
+HOLD_PUSHED: Final = 48
+"""The longest below a level that was pushed back: a store's bad quarter of an hour passes, and shall be noticed."""
 
 CALM: Final = 4
 """Intervals without a pushback after which a halved level rises again, and between two steps of that rise."""
-RISE: Final = 1.5
+RISE: Final = 1.8
 BELOW_CEILING: Final = 0.9
 """How near to the level that was pushed back it comes without asking; beyond that only careful probes lead."""
 
@@ -134,7 +136,7 @@ class Concurrency:
         if self.phase is not Phase.RISING or self._calm >= CALM:
             # the first of a series: here it began
             if self._ceiling and self.level <= self._ceiling:
-                self._hold = min(HOLD_LONGEST, self._hold * 2)
+                self._hold = min(HOLD_PUSHED, self._hold * 2)
             self._ceiling = self.level
         self.phase = Phase.RISING
         self._calm = 0
@@ -188,11 +190,12 @@ class Concurrency:
         self._base, self._base_rate = self.level, window.rate
         if self._held < self._hold or not window.used:
             return ""
-        down, self._down_next = self._down_next, not self._down_next
-        level = int(self.level / STEP) if down else min(self.level_max, max(self.level + 1, int(self.level * STEP)))
-        if level < 1 or level == self.level:
-            self._held = 0
+        if self.level_max == 1:
             return ""
+        # both ways in turn, but at an end there is one only
+        down = self.level == self.level_max or (self._down_next and self.level > 1)
+        self._down_next = not down
+        level = int(self.level / STEP) if down else min(self.level_max, max(self.level + 1, int(self.level * STEP)))
         self.phase = Phase.PROBING
         self._go_to(level)
         return "to see whether fewer do as well" if down else "to see whether more help"

@@ -114,7 +114,7 @@ def test_a_level_that_rises_starts_as_many_more_and_one_that_falls_starts_no_mor
     dispatcher.set_level(3)
     wait_for(archive.entered, 2)
     archive.gate.release(100)
-    done = []
+    done: list[object] = []
     while len(done) < 40:
         done += dispatcher.collect(20)
     assert all(isinstance(outcome, FileStored) for outcome in done)
@@ -207,7 +207,7 @@ def test_a_request_that_waits_for_its_turn_is_cut_with_the_others(dispatcher, mo
             except LockLostError as error:
                 return str(error)
 
-    blocked = []
+    blocked: list[str] = []
     dispatcher.open(MemorySource(files(1)), Hogging(), 1)
     dispatcher.submit(orders(1))
     assert holding.wait(20)

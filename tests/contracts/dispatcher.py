@@ -146,7 +146,7 @@ class DispatcherContract:
         assert sorted(outcome.file for outcome in opened.close(5.0)) == list(range(5))
 
     def test_a_level_moves_the_slots(self, opened):
-        assert 1 <= opened.level_max
+        assert opened.level_max >= 1
         opened.set_level(64)
         high = opened.slots
         opened.set_level(1)

@@ -156,6 +156,7 @@ def test_the_recordings_hold_what_they_are_for():
         "UploadBegun",
         "PartStored",
         "UploadEnded",
+        "ConcurrencyChanged",
         IndexRevised.__name__,
     } <= kinds
     large = recording("large files in parts")

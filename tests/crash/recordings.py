@@ -240,6 +240,19 @@ def _in_parts(world: World) -> None:
     world.deliver()
 
 
+def _paced(world: World) -> None:
+    """Concurrency that finds its own level, and is pushed back once."""
+    pushed = [2]
+
+    def busy(port: str, method: str, args: tuple[Any, ...]) -> None:
+        if (port, method) == ("archive", "put") and pushed[0] and len(world.calls.made) > 40:
+            pushed[0] -= 1
+            raise ArchiveUnavailableError("SlowDown")
+
+    world.calls.before = busy
+    world.deliver(n_threads=0)
+
+
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "plain": _plain,
     "failures and retries": _failures,
@@ -249,6 +262,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "stopped by the host": _stopped,
     "an odd validator": _odd,
     "large files in parts": _in_parts,
+    "paced": _paced,
 }
 
 

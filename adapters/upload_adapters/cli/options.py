@@ -21,26 +21,20 @@ def _settings(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> 
     return found
 
 
-class Jobs(click.ParamType):
-    """A number of files sent at a time, or `auto`, which is 0 to the library."""
-
-    name = "jobs"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        if value == "auto":
-            return 0
-        if value.isascii() and value.isdigit() and 1 <= int(value) <= JOBS_MAX:
-            return int(value)
-        self.fail(f"{value!r} is neither 'auto' nor a number from 1 to {JOBS_MAX}.", param, ctx)
+def _jobs(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """The number of files sent at a time; `auto` is 0 to the library."""
+    if text is None or text == "auto":
+        return None if text is None else 0
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= JOBS_MAX):
+        raise click.BadParameter(f"{text!r} is neither 'auto' nor a number from 1 to {JOBS_MAX}")
+    return int(text)
 
 
 def jobs_option(default: str | None) -> Callable[[Any], Any]:
     """`--jobs N`, or `--jobs auto`; without a `default` it stays as the journal has it."""
     return click.option(
         "--jobs",
-        type=Jobs(),
+        callback=_jobs,
         metavar="N|auto",
         default=default,
         show_default=default is not None,
