@@ -147,6 +147,7 @@ class UploadClient:
         self._opened = False
         self._quit = False
         self._stop_reason: str | None = None
+        self._pauses: dict[str, str] = {}
         self._unrecorded_end: tuple[str, str] | None = None
         self._began_ms = 0
         self._bytes_sent = 0
@@ -263,6 +264,7 @@ class UploadClient:
             raise NothingToDoError("all files are valid already; there is nothing to do")
         engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
         self._observers.insert(0, self._notice)
+        engine.pauses = self._pauses
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
         opening = cmd.OpenSession(
@@ -324,6 +326,21 @@ class UploadClient:
         self._stop_reason = reason or "stopped"
         if self._engine is not None:
             self._engine.request_stop(self._stop_reason)
+
+    def pause(self, reason: str = "", *, by: Literal["host", "user", "window"] = "host") -> None:
+        """Have no further file begun until `unpause`; may be called from any thread, and before `connect`.
+
+        What is under way finishes; lock and validator stay served, so a pause may last.
+        """
+        self._pauses[by] = reason
+        if self._engine is not None:
+            self._engine.ports.dispatcher.wake()
+
+    def unpause(self, *, by: Literal["host", "user", "window"] = "host") -> None:
+        """Take that pause back; files are begun again once nobody pauses any more. May be called from any thread."""
+        self._pauses.pop(by, None)
+        if self._engine is not None:
+            self._engine.ports.dispatcher.wake()
 
     def acquire_lock(self, *, refresh: bool = False) -> bool:
         """True once the delivery's lock is ours; with `refresh` the lock object is written even if it was already.

@@ -69,6 +69,8 @@ class Engine:
         self._dispatching = False
         self._now_ms = 0
         self._polled_ms = 0
+        self.pauses: dict[str, str] = {}
+        """Who wants no further file to be begun, and why; set from any thread, recorded by `step`."""
         self._concurrency: Concurrency | None = None
         """Finds the level, unless the host fixed it."""
         self._level = 1
@@ -250,6 +252,7 @@ class Engine:
             self.record([ev.StopRequested(self._stop_reason)])
         if self.closed:
             return
+        self.heed_pauses()
         try:
             self._find_level()
             self.guard()
@@ -260,6 +263,7 @@ class Engine:
 
     def start_pending(self) -> None:
         """Hand files in line to workers that are free."""
+        self.heed_pauses()
         self._tick(queue=False)
 
     def _tick(self, *, queue: bool) -> None:
@@ -267,6 +271,19 @@ class Engine:
         if not self.delivery.facts.outage_ms:
             self._probe = OutageProbe()
         self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, self._failed))
+
+    def heed_pauses(self) -> None:
+        """Record who wants a pause now and who no longer does; while anybody does, no order is begun."""
+        wanted, paused = dict(self.pauses), self.delivery.facts.paused
+        if wanted.keys() == paused.keys():
+            return
+        self.record(
+            [
+                *(ev.TransfersPaused(by, message) for by, message in wanted.items() if by not in paused),
+                *(ev.TransfersContinued(by) for by in paused if by not in wanted),
+            ]
+        )
+        self.ports.dispatcher.set_level(0 if wanted else self._level)
 
     def _find_level(self) -> None:
         """Once per interval, let what was done since the last one say how many transfers run at a time."""
@@ -277,8 +294,8 @@ class Engine:
             return
         first, self._paced_ms = not self._paced_ms, self.now_ms()
         load = self.ports.dispatcher.load()
-        if first or self.delivery.facts.outage_ms:
-            return  # what an outage's probes meet says nothing about how many would do well
+        if first or self.delivery.facts.outage_ms or self.delivery.facts.paused:
+            return  # what a pause's last transfers and an outage's probes meet says nothing about how many would do well
         change = self._concurrency.observe(load, passed_s)
         if change is not None:
             self.record([ev.ConcurrencyChanged(change.level, change.reason)])

@@ -390,6 +390,19 @@ class ConcurrencyChanged(Event, frozen=True):
     reason: str
 
 
+class TransfersPaused(Event, frozen=True):
+    """No further file is begun, for the sake of `by` (user, window or host); what is under way finishes."""
+
+    by: str
+    message: str = ""
+
+
+class TransfersContinued(Event, frozen=True):
+    """`by` no longer keeps files from being begun; they are once nobody does."""
+
+    by: str
+
+
 class StopRequested(Event, frozen=True):
     """The user or host asked for an end in order."""
 

@@ -189,6 +189,10 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.LockReleased: _fixed("the lock was given back"),
     ev.OutageBegan: _because("the archive cannot be reached; transfers wait"),
     ev.OutageEnded: _fixed("the archive answers again"),
+    ev.TransfersPaused: lambda e: (
+        f"no further file is begun ({_shown(e.by)})" + (f": {_shown(e.message)}" if e.message else "")
+    ),
+    ev.TransfersContinued: lambda e: f"files may be begun again ({_shown(e.by)})",
     ev.ConcurrencyChanged: lambda e: f"{e.level} at a time from here on: {_shown(e.reason)}",
     ev.StopRequested: lambda e: f"a stop was asked for: {_shown(e.reason)}",
     ev.JournalRepaired: _repaired,

@@ -157,6 +157,8 @@ def test_the_recordings_hold_what_they_are_for():
         "PartStored",
         "UploadEnded",
         "ConcurrencyChanged",
+        "TransfersPaused",
+        "TransfersContinued",
         IndexRevised.__name__,
     } <= kinds
     large = recording("large files in parts")
