@@ -22,7 +22,7 @@ def puts_after(world, seq):
 
 def when(client, wanted, act):
     """Call `act` once, right after the first event that `wanted` accepts; returns where its sequence number will be."""
-    found = []
+    found: list[int] = []
 
     def notice(record):
         if not found and wanted(record):

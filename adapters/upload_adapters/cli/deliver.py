@@ -10,6 +10,7 @@ from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import jobs_option, setting_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
+from upload_adapters.cli.windows import Windows, window_option
 from upload_adapters.index_file import read_index
 from upload_adapters.label import read_label
 from upload_adapters.wiring import TO_VARIABLE, default_journal, wire
@@ -33,6 +34,7 @@ from upload_core.wiring import WiringRequest
     "--max-retries", type=click.IntRange(0, 200), default=2, show_default=True, help="Further attempts per file."
 )
 @click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
+@window_option
 @setting_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
@@ -51,6 +53,7 @@ def command(
     jobs: int,
     max_retries: int,
     check: str | None,
+    window: Windows | None,
     settings: dict[str, str],
     no_browser: bool,
     allow_case_duplicates: bool,
@@ -97,7 +100,7 @@ def command(
             ports=ports,
         )
         del columns
-        return run(client, console, interrupts, as_json=as_json)
+        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)
 
 
 def _delivery(dataset: str | None, delivery_id: str | None, label: str | None) -> tuple[str, str]:
