@@ -295,6 +295,9 @@ class Dispatcher(Protocol):
         At level 0 no further order is begun, while those under way keep the right to as many requests as before.
         """
 
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        """Send no more than that on average, all transfers together; None is no limit. It holds over `close` and `open`."""
+
     def load(self) -> Load:
         """What was done since this was last asked, or since `open`."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from upload_adapters.pacing import Pace, PacedAttempt, Slots
+from upload_adapters.pacing import Bandwidth, Pace, PacedAttempt, Slots
 from upload_core.effects import FileNews, FileOrder, FileOutcome
 from upload_core.errors import LockLostError, NotReadyError
 from upload_core.ports import Archive, Clock, Dispatcher, Load, Source
@@ -140,6 +140,7 @@ class ThreadDispatcher:
         self._clock = clock
         self._level_max = level_max
         self._level = 0
+        self._bandwidth: Bandwidth | None = None
         self._crew: _Crew | None = None
         self._threads: list[threading.Thread] = []
         self._due: dict[int, FileOrder] = {}
@@ -152,7 +153,9 @@ class ThreadDispatcher:
         """Start the workers. Until `hold_until` is first called there is no deadline."""
         assert self._crew is None, "close comes before the next open"
         self._level = max(1, n_threads)
-        self._crew = _Crew(source, archive, self._clock, _Line(self._level), Pace(Slots(self._level)))
+        self._crew = _Crew(
+            source, archive, self._clock, _Line(self._level), Pace(Slots(self._level), bandwidth=self._bandwidth)
+        )
         self._start_threads()
 
     def _start_threads(self) -> None:
@@ -173,6 +176,11 @@ class ThreadDispatcher:
             crew.pace.slots.resize(self._level)
         crew.line.resize(self._level)
         self._start_threads()
+
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        self._bandwidth = None if bytes_per_s is None else Bandwidth(bytes_per_s)
+        if self._crew is not None:
+            self._crew.pace.bandwidth = self._bandwidth
 
     def load(self) -> Load:
         crew = self._crew

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -25,6 +27,11 @@ from upload_core.effects import (
 )
 from upload_core.errors import LockLostError
 from upload_core.ports import Attempt, Load
+
+BURST_S: Final = 0.1
+"""What an idle line may catch up."""
+HEED_S: Final = 0.2
+"""How long somebody who waits for bandwidth may not notice that he was cut."""
 
 
 class Slots:
@@ -80,6 +87,44 @@ class Slots:
             self._freed.notify()
 
 
+class Bandwidth:
+    """A bucket of bytes that fills at a steady rate; whoever takes more than it holds waits, and so do those behind him.
+
+    Over any time no more is given out than the rate allows, beside one burst of `BURST_S`.
+    """
+
+    def __init__(
+        self,
+        bytes_per_s: float,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`monotonic` and `sleep` are the time, for whoever has another one."""
+        assert bytes_per_s > 0, "without a limit there is no bucket"
+        self.bytes_per_s = bytes_per_s
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._mutex = threading.Lock()
+        self._free_s = -math.inf
+        """When all that was given out has flowed in."""
+
+    def reserve(self, size_bytes: int) -> float:
+        """Take these bytes; the seconds to wait before they may be sent. Never blocks, for whoever waits another way."""
+        with self._mutex:
+            now = self._monotonic()
+            begin = max(self._free_s, now - BURST_S)
+            self._free_s = begin + size_bytes / self.bytes_per_s
+            return max(0.0, begin - now)
+
+    def spend(self, size_bytes: int, heed: Callable[[], None]) -> None:
+        """Wait until these bytes may be sent; `heed` is called every now and then and ends the waiting by raising."""
+        until = self._monotonic() + self.reserve(size_bytes)
+        while (left_s := until - self._monotonic()) > 0:
+            heed()
+            self._sleep(min(left_s, HEED_S))
+
+
 class Meter:
     """Counts what was done since it was last read."""
 
@@ -109,6 +154,8 @@ class Pace:
 
     slots: Slots
     meter: Meter = attrs.field(factory=Meter)
+    bandwidth: Bandwidth | None = None
+    """None sends as fast as it goes."""
 
 
 class PacedAttempt(OrderAttempt):
@@ -126,6 +173,10 @@ class PacedAttempt(OrderAttempt):
 
     def slot(self) -> AbstractContextManager[None]:
         return self._pace.slots
+
+    def spend(self, size_bytes: int) -> None:
+        if (bandwidth := self._pace.bandwidth) is not None:
+            bandwidth.spend(size_bytes, self.commit)
 
     def pushed_back(self, why: str) -> None:
         self._pace.meter.add(pushbacks=1)

@@ -45,6 +45,9 @@ class LockstepDispatcher:
     def set_level(self, level: int) -> None:
         self._n_threads = level
 
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        pass
+
     def load(self) -> Load:
         return Load()
 

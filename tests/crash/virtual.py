@@ -51,6 +51,9 @@ class VirtualDispatcher:
     def set_level(self, level: int) -> None:
         self._level = level
 
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        pass
+
     def load(self) -> Load:
         waited, self._waited = self._waited, False
         return self._pace.meter.read(saturated=waited)

@@ -7,7 +7,7 @@ import os
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import jobs_option, setting_option
+from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.cli.windows import Windows, window_option
@@ -35,6 +35,7 @@ from upload_core.wiring import WiringRequest
 )
 @click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
 @window_option
+@bandwidth_option
 @setting_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
@@ -54,6 +55,7 @@ def command(
     max_retries: int,
     check: str | None,
     window: Windows | None,
+    max_bandwidth: float | None,
     settings: dict[str, str],
     no_browser: bool,
     allow_case_duplicates: bool,
@@ -87,7 +89,7 @@ def command(
             _demand_name(dataset, delivery_id)
             request = _with_journal(request, default_journal(request, beside=index))
         ports = wire(request)
-        console = prepare(ports, quiet=quiet, events=events)
+        console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient(
             dataset=dataset,
             delivery_id=delivery_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import jobs_option, setting_option
+from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.cli.windows import Windows, window_option
@@ -18,6 +18,7 @@ from upload_core.client import UploadClient
 @click.option("--to", metavar="FILE", help="The archive's deployment file, if it has moved since.")
 @jobs_option(default=None)
 @window_option
+@bandwidth_option
 @setting_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
@@ -28,6 +29,7 @@ def command(
     to: str | None,
     jobs: int | None,
     window: Windows | None,
+    max_bandwidth: float | None,
     settings: dict[str, str],
     no_browser: bool,
     as_json: bool,
@@ -40,6 +42,6 @@ def command(
     """
     with Interrupts() as interrupts:
         ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
-        console = prepare(ports, quiet=quiet, events=events)
+        console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
         return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)

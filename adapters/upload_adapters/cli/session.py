@@ -49,12 +49,13 @@ def write_tolerantly(data: bytes) -> bool:
     return True
 
 
-def prepare(ports: Ports, *, quiet: bool, events: bool) -> TerminalConsole:
+def prepare(ports: Ports, *, quiet: bool, events: bool, bandwidth: float | None = None) -> TerminalConsole:
     """Fit wired ports to the command line."""
     # The one that was wired: whoever signs in is asked through it.
     console = ports.console
     assert isinstance(console, TerminalConsole), "the command line wires no other"
     console.quiet = quiet
+    ports.dispatcher.set_bandwidth(bandwidth)
     ports.dump = DirectoryStateDump(ports.journal.name)
     if events:
         assert isinstance(ports.journal, DirectoryJournal), "records are lines of a file only here"

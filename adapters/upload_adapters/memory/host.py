@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from upload_adapters.pacing import Meter, Pace, PacedAttempt, Slots
+from upload_adapters.pacing import Bandwidth, Meter, Pace, PacedAttempt, Slots
 from upload_core.effects import FileNews, FileOrder
 from upload_core.errors import IdentityError, LockLostError
 from upload_core.ports import (
@@ -66,6 +66,13 @@ class InlineDispatcher:
 
     def set_level(self, level: int) -> None:
         self._n_threads = level
+
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        self._pace.bandwidth = (
+            None
+            if bytes_per_s is None
+            else Bandwidth(bytes_per_s, monotonic=lambda: self._clock.now_ms() / 1000, sleep=self._clock.sleep)
+        )
 
     def load(self) -> Load:
         waited, self._waited = self._waited, False
