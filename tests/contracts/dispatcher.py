@@ -212,6 +212,16 @@ class DispatcherContract:
         assert not dispatcher.load().saturated
         dispatcher.close(0)
 
+    def test_a_bandwidth_holds_for_all_orders_together_and_over_the_next_open(self, dispatcher, files, orders, clock):
+        dispatcher.set_bandwidth(10_000)
+        for _ in range(2):
+            begin = clock.now_ms()
+            dispatcher.open(MemorySource(files), MemoryArchive(), self.N_THREADS)
+            dispatcher.submit(orders[100:130])
+            assert len(self.collect(dispatcher, 30)) == 30
+            assert clock.now_ms() - begin >= 250, "4,500 bytes at 10,000 a second, less the burst"
+            dispatcher.close(0)
+
     def test_more_orders_than_slots_are_accepted_all_the_same(self, opened, orders):
         opened.submit(orders)
         assert opened.slots == 0

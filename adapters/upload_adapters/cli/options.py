@@ -56,7 +56,8 @@ def bytes_per_s(text: str) -> float:
     found = _RATE.fullmatch(text.strip())
     if found is None or (found[3] and not found[2]) or not float(found[1]):
         raise ValueError(f"{text!r} is no rate: write 500K, 50MB/s or 1.5GiB (bytes per second)")
-    return float(found[1]) * (1024 if found[3] else 1000) ** _POWERS[found[2].upper()]
+    power = _POWERS[found[2].upper()]
+    return float(found[1]) * float((1024 if found[3] else 1000) ** power)
 
 
 def bandwidth_option(command: Any) -> Any:
