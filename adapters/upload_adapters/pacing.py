@@ -33,6 +33,9 @@ BURST_S: Final = 0.1
 HEED_S: Final = 0.2
 """How long somebody who waits for bandwidth may not notice that he was cut."""
 
+SLEEP_MIN_S: Final = 0.001
+"""A clock of milliseconds would not move for less, and the waiting never end."""
+
 
 class Slots:
     """Rights to have a request with bytes under way, as many as the level says; entered for each one.
@@ -122,7 +125,7 @@ class Bandwidth:
         until = self._monotonic() + self.reserve(size_bytes)
         while (left_s := until - self._monotonic()) > 0:
             heed()
-            self._sleep(min(left_s, HEED_S))
+            self._sleep(max(SLEEP_MIN_S, min(left_s, HEED_S)))
 
 
 class Meter:
