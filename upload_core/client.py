@@ -75,6 +75,7 @@ class UploadClient:
 
         `file_index` is a data frame with a column `path` and optionally `checksum` (base64 CRC32) and `size` (bytes).
         `to` names the archive (`file:///DIR`), `journal` the journal's directory; hosts may pass `ports` instead.
+        `n_threads` files are sent at a time; 0 lets that number find its own level.
         Raises `IndexProblemsError` with all problems of the index, `ConfigurationError`.
         """
         check_settings(dataset, delivery_id, transfer_type, n_threads, max_retries)
@@ -114,7 +115,7 @@ class UploadClient:
             raise JournalError(f"there is nothing to resume at {ports.journal.name}: no delivery was begun there")
         facts = delivery.facts
         client._prepare(
-            n_threads or facts.n_threads,
+            facts.n_threads if n_threads is None else n_threads,
             facts.max_retries if max_retries is None else max_retries,
             None,
             lambda_client_config,
@@ -146,6 +147,7 @@ class UploadClient:
         self._opened = False
         self._quit = False
         self._stop_reason: str | None = None
+        self._pauses: dict[str, str] = {}
         self._unrecorded_end: tuple[str, str] | None = None
         self._began_ms = 0
         self._sent = SentBytes()
@@ -262,6 +264,7 @@ class UploadClient:
             raise NothingToDoError("all files are valid already; there is nothing to do")
         engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
         self._observers.insert(0, self._notice)
+        engine.pauses = self._pauses
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
         opening = cmd.OpenSession(
@@ -323,6 +326,21 @@ class UploadClient:
         self._stop_reason = reason or "stopped"
         if self._engine is not None:
             self._engine.request_stop(self._stop_reason)
+
+    def pause(self, reason: str = "", *, by: Literal["host", "user", "window"] = "host") -> None:
+        """Have no further file begun until `unpause`; may be called from any thread, and before `connect`.
+
+        What is under way finishes; lock and validator stay served, so a pause may last.
+        """
+        self._pauses[by] = reason
+        if self._engine is not None:
+            self._engine.ports.dispatcher.wake()
+
+    def unpause(self, *, by: Literal["host", "user", "window"] = "host") -> None:
+        """Take that pause back; files are begun again once nobody pauses any more. May be called from any thread."""
+        self._pauses.pop(by, None)
+        if self._engine is not None:
+            self._engine.ports.dispatcher.wake()
 
     def acquire_lock(self, *, refresh: bool = False) -> bool:
         """True once the delivery's lock is ours; with `refresh` the lock object is written even if it was already.

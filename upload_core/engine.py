@@ -15,6 +15,7 @@ from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core import wire
+from upload_core.concurrency import INTERVAL_S, Concurrency
 from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
 from upload_core.errors import (
@@ -68,6 +69,12 @@ class Engine:
         self._dispatching = False
         self._now_ms = 0
         self._polled_ms = 0
+        self.pauses: dict[str, str] = {}
+        """Who wants no further file to be begun, and why; set from any thread, recorded by `step`."""
+        self._concurrency: Concurrency | None = None
+        """Finds the level, unless the host fixed it."""
+        self._level = 1
+        self._paced_ms = 0
         self._probe = OutageProbe()
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
@@ -145,7 +152,12 @@ class Engine:
             self.take(opening)
         finally:  # an observer may raise although the session is recorded
             self._opened = self.delivery.facts.session > before
-        self.ports.dispatcher.open(self.ports.source, self.ports.archive, opening.n_threads)
+        self._level = opening.n_threads
+        if not self._level:
+            self._concurrency = Concurrency(self.ports.dispatcher.level_max)
+            self._level = self._concurrency.level
+            self.record([ev.ConcurrencyChanged(self._level, "to begin with")])
+        self.ports.dispatcher.open(self.ports.source, self.ports.archive, self._level)
         self._dispatching = True
 
     def learn_limits(self) -> None:
@@ -240,7 +252,9 @@ class Engine:
             self.record([ev.StopRequested(self._stop_reason)])
         if self.closed:
             return
+        self.heed_pauses()
         try:
+            self._find_level()
             self.guard()
             self._poll()
             self._tick(queue=queue)
@@ -249,6 +263,7 @@ class Engine:
 
     def start_pending(self) -> None:
         """Hand files in line to workers that are free."""
+        self.heed_pauses()
         self._tick(queue=False)
 
     def _tick(self, *, queue: bool) -> None:
@@ -256,6 +271,36 @@ class Engine:
         if not self.delivery.facts.outage_ms:
             self._probe = OutageProbe()
         self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, self._failed))
+
+    def heed_pauses(self) -> None:
+        """Record who wants a pause now and who no longer does; while anybody does, no order is begun."""
+        wanted, paused = dict(self.pauses), self.delivery.facts.paused
+        if wanted.keys() == paused.keys():
+            return
+        self.record(
+            [
+                *(ev.TransfersPaused(by, message) for by, message in wanted.items() if by not in paused),
+                *(ev.TransfersContinued(by) for by in paused if by not in wanted),
+            ]
+        )
+        self.ports.dispatcher.set_level(0 if wanted else self._level)
+
+    def _find_level(self) -> None:
+        """Once per interval, let what was done since the last one say how many transfers run at a time."""
+        if self._concurrency is None:
+            return
+        passed_s = (self.now_ms() - self._paced_ms) / 1000
+        if passed_s < INTERVAL_S:
+            return
+        first, self._paced_ms = not self._paced_ms, self.now_ms()
+        load = self.ports.dispatcher.load()
+        if first or self.delivery.facts.outage_ms or self.delivery.facts.paused:
+            return  # what a pause's last transfers and an outage's probes meet says nothing about how many would do well
+        change = self._concurrency.observe(load, passed_s)
+        if change is not None:
+            self.record([ev.ConcurrencyChanged(change.level, change.reason)])
+            self._level = change.level
+            self.ports.dispatcher.set_level(self._level)
 
     def guard(self) -> None:
         """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""

@@ -329,7 +329,10 @@ class IndexRevised(Event, frozen=True):
 
 
 class SessionOpened(Event, frozen=True):
-    """A process began to work on the delivery; `n_threads` and `max_retries` hold from here on."""
+    """A process began to work on the delivery; `n_threads` and `max_retries` hold from here on.
+
+    `n_threads` 0 lets concurrency find its own level (`ConcurrencyChanged`).
+    """
 
     session: int
     agent_id: str
@@ -378,6 +381,26 @@ class OutageBegan(Event, frozen=True):
 
 class OutageEnded(Event, frozen=True):
     """The archive answers again."""
+
+
+class ConcurrencyChanged(Event, frozen=True):
+    """From here on up to `level` transfers run at a time; nobody fixed the number, and `reason` is what it was found by."""
+
+    level: int
+    reason: str
+
+
+class TransfersPaused(Event, frozen=True):
+    """No further file is begun, for the sake of `by` (user, window or host); what is under way finishes."""
+
+    by: str
+    message: str = ""
+
+
+class TransfersContinued(Event, frozen=True):
+    """`by` no longer keeps files from being begun; they are once nobody does."""
+
+    by: str
 
 
 class StopRequested(Event, frozen=True):

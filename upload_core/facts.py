@@ -52,6 +52,10 @@ class Facts(msgspec.Struct, omit_defaults=True):
     lock_etag: str = ""
     lock_ms: int = 0
     outage_ms: int = 0
+    paused: dict[str, str] = {}
+    """Who keeps files from being begun (user, window, host), and why."""
+    level: int = 0
+    """How many transfers run at a time, where that is found rather than fixed."""
 
 
 def _index_revised(f: Facts, e: ev.IndexRevised, _: int) -> None:
@@ -64,6 +68,7 @@ def _session_opened(f: Facts, e: ev.SessionOpened, _: int) -> None:
     f.outcome = f.reason = f.message = f.stop_requested = ""
     f.source = e.source or f.source
     f.lock_etag, f.lock_ms, f.outage_ms = "", 0, 0
+    f.level, f.paused = 0, {}
     f.appended_ms = 0  # by another process's clock, which may have been ahead of this one's
 
 
@@ -146,6 +151,18 @@ def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
         f.outage_ms, f.heard_ms = 0, time_ms  # nobody could hear the validator: its silence counts from now
 
 
+def _paused(f: Facts, e: ev.TransfersPaused, _: int) -> None:
+    f.paused = {**f.paused, e.by: e.message}
+
+
+def _continued(f: Facts, e: ev.TransfersContinued, _: int) -> None:
+    f.paused = {by: message for by, message in f.paused.items() if by != e.by}
+
+
+def _concurrency_changed(f: Facts, e: ev.ConcurrencyChanged, _: int) -> None:
+    f.level = e.level
+
+
 FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
     ev.IndexRevised: _index_revised,
     ev.SessionOpened: _session_opened,
@@ -171,5 +188,8 @@ FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
     ev.StopRequested: _stop_requested,
     ev.OutageBegan: _outage,
     ev.OutageEnded: _outage,
+    ev.TransfersPaused: _paused,
+    ev.TransfersContinued: _continued,
+    ev.ConcurrencyChanged: _concurrency_changed,
 }
 """Event -> what it changes among the facts; events that are not here move the client's lifecycle at most."""

@@ -96,7 +96,8 @@ def _created(e: ev.DeliveryCreated) -> str:
 def _session_opened(e: ev.SessionOpened) -> str:
     where = f" on {_shown(e.host)}" if e.host else ""
     who = f" by process {e.pid}{where}" if e.pid else where
-    return f"session {e.session} began{who}: {e.n_threads} at a time, up to {e.max_retries} retries per file"
+    at_a_time = f"{e.n_threads} at a time" if e.n_threads else "as many at a time as do well"
+    return f"session {e.session} began{who}: {at_a_time}, up to {e.max_retries} retries per file"
 
 
 def _session_closed(e: ev.SessionClosed) -> str:
@@ -188,6 +189,11 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.LockReleased: _fixed("the lock was given back"),
     ev.OutageBegan: _because("the archive cannot be reached; transfers wait"),
     ev.OutageEnded: _fixed("the archive answers again"),
+    ev.TransfersPaused: lambda e: (
+        f"no further file is begun ({_shown(e.by)})" + (f": {_shown(e.message)}" if e.message else "")
+    ),
+    ev.TransfersContinued: lambda e: f"files may be begun again ({_shown(e.by)})",
+    ev.ConcurrencyChanged: lambda e: f"{e.level} at a time from here on: {_shown(e.reason)}",
     ev.StopRequested: lambda e: f"a stop was asked for: {_shown(e.reason)}",
     ev.JournalRepaired: _repaired,
     ev.ClientCrashed: lambda e: f"the client met an error it cannot go on from: {_shown(e.error)}: {_shown(e.message)}",

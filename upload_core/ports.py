@@ -304,11 +304,41 @@ class Identity(Protocol):
         """Make credentials available to the other adapters; returns a public name. Raises `IdentityError`."""
 
 
+@attrs.frozen
+class Load:
+    """What a dispatcher did since it was last asked."""
+
+    files: int = 0
+    """Orders that came to a good end."""
+    bytes: int = 0
+    """What the archive acknowledged, parts of large files included."""
+    pushbacks: int = 0
+    """How often the store asked for patience, or an answer did not come in time."""
+    saturated: bool = False
+    """Whether as many orders or requests as may were under way, so that more would have had more to do."""
+
+
 class Dispatcher(Protocol):
     """Where transfers run. Outcomes come back in any order, each exactly once, and before each what is told meanwhile."""
 
     def open(self, source: Source, archive: Archive, n_threads: int) -> None:
-        """Get ready to run up to `n_threads` orders at a time."""
+        """Get ready to run up to `n_threads` orders at a time, which is the first level."""
+
+    @property
+    def level_max(self) -> int:
+        """The highest level that makes sense here; known before `open`."""
+
+    def set_level(self, level: int) -> None:
+        """Run up to `level` orders, and requests with bytes, at a time; those above it that are under way finish.
+
+        At level 0 no further order is begun, while those under way keep the right to as many requests as before.
+        """
+
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        """Send no more than that on average, all transfers together; None is no limit. It holds over `close` and `open`."""
+
+    def load(self) -> Load:
+        """What was done since this was last asked, or since `open`."""
 
     @property
     def slots(self) -> int:

@@ -132,8 +132,8 @@ def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
     if d.facts.lock_etag and now_ms - d.facts.lock_ms >= d.limits.lock_staleness_s * 1000 / 4:
         effects.append(fx.RenewLock())
     events: list[ev.Event] = []
-    slots = tick.slots
-    if d.facts.outage_ms:
+    slots = 0 if d.facts.paused else tick.slots
+    if d.facts.outage_ms and slots:
         slots = 1 if tick.probe and not tick.busy else 0  # one careful attempt at a time until one succeeds
     if slots and d.client_state in transfers.SENDING_STATES:
         doubts = transfers.inspect(d, slots, tick.busy) if d.counts[UNRESOLVED] else []

@@ -17,7 +17,7 @@ def check_settings(dataset: str, delivery_id: str, transfer_type: str, n_threads
             raise ConfigurationError(f"{name} {value!r} must consist of letters, digits, '-', '_' and '.'")
     if transfer_type not in ("staging", "sample"):
         raise ConfigurationError(f"transfer_type {transfer_type!r} must be 'staging' or 'sample'")
-    if n_threads < 1:
-        raise ConfigurationError(f"n_threads is {n_threads}; it must be at least 1")
+    if n_threads < 0:
+        raise ConfigurationError(f"n_threads is {n_threads}; it must be at least 1, or 0 to let it find its level")
     if not 0 <= max_retries <= MAX_RETRIES_LIMIT:
         raise ConfigurationError(f"max_retries is {max_retries}; it must be between 0 and {MAX_RETRIES_LIMIT}")

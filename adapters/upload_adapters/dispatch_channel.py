@@ -14,17 +14,30 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from upload_adapters.crc32 import crc32
-from upload_adapters.dispatch import BACKLOG as THREAD_BACKLOG
 from upload_adapters.dispatch import Crew, ThreadDispatcher
 from upload_core.checksum import crc32_base64
 from upload_core.effects import FileNews, FileOrder, FileStored, TransferFile
-from upload_core.errors import UploadClientError
-from upload_core.ports import CHANNEL_BODY_MAX, Archive, Channel, Clock, Dispatcher, Source, StoredObject, channel_of
+from upload_core.errors import ArchiveUnavailableError, UploadClientError
+from upload_core.ports import (
+    CHANNEL_BODY_MAX,
+    Archive,
+    Channel,
+    Clock,
+    Dispatcher,
+    Load,
+    Source,
+    StoredObject,
+    channel_of,
+)
 from upload_core.worker import failed, read_whole, stopped
 
 BACKLOG: Final = 1_000
 """Small files kept waiting beyond those under way: some hundredths of a second's work while the journal is synced."""
+LEVEL_MAX: Final = 512
+"""Requests under way; at 30 ms of latency that is some 15,000 small files a second."""
 BURST: Final = 16
 """Files read between two looks at the network."""
 SLOW_S: Final = 0.002
@@ -50,6 +63,10 @@ class _Loop:
         self._read_s = 0.0
         self._readers: ThreadPoolExecutor | None = None
         self._being_read = 0
+        self._held: tuple[TransferFile, bytes, str, float] | None = None
+        """What waits for the bandwidth, and until when."""
+        self.waited = False
+        """Whether orders had to wait for the level since somebody last set this back."""
         self._read: deque[tuple[TransferFile, Body | Exception | None]] = deque()
         self.thread = threading.Thread(target=self._run, name="upload-channel", daemon=True)
 
@@ -73,7 +90,7 @@ class _Loop:
                 busy = not self._ended and self._begin()
                 if self._ended and not self._under_way and not self._being_read:
                     break
-                for tag, result in channel.finished(0.0 if busy else TURN_S):
+                for tag, result in channel.finished(0.0 if busy else self._patience_s()):
                     self._done(self._under_way.pop(tag), result)
         finally:  # every order is answered, even if the channel itself fails
             self.usable = False
@@ -81,20 +98,27 @@ class _Loop:
             for order in self._under_way.values():
                 crew.news.put(stopped(order, "stopped while it was running"))
             if not self._ended:
-                for order in (*self.orders, *(order for order, _ in self._read)):
-                    crew.orders.put(order)
+                crew.line.put([*self.orders, *(order for order, _ in self._read)])
             if self._readers is not None:
                 self._readers.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> bool:
         """Read and start some files; True if there is more to begin at once."""
-        while self._read:
+        while self._read and self._held is None:
             self._being_read -= 1
             self._start(*self._read.popleft())
         for _ in range(BURST):
-            if len(self._under_way) + self._being_read >= self.level or not self.orders:
+            if self._held is not None and not self._let_go():
                 return False
-            order = self.orders.popleft()
+            if not self.orders:
+                return False
+            if len(self._under_way) + self._being_read >= self.level:
+                self.waited = self.level > 0
+                return False
+            try:
+                order = self.orders.popleft()
+            except IndexError:  # the session ended them meanwhile
+                return False
             if self._read_s > SLOW_S:
                 self._read_elsewhere(order)
             else:
@@ -103,6 +127,20 @@ class _Loop:
                 self._read_s += (time.perf_counter() - began - self._read_s) / BURST
                 self._start(order, body)
         return True
+
+    def _let_go(self) -> bool:
+        """Send what was held back for the bandwidth, if it may go by now."""
+        assert self._held is not None, "whoever asks has looked"
+        order, data, checksum, until_s = self._held
+        if time.monotonic() < until_s:
+            return False
+        self._held = None
+        self._send(order, data, checksum)
+        return True
+
+    def _patience_s(self) -> float:
+        """How long to wait for the network before there is something else to do."""
+        return TURN_S if self._held is None else min(TURN_S, max(0.0, self._held[3] - time.monotonic()))
 
     def _body_of(self, order: TransferFile) -> Body | Exception | None:
         try:
@@ -131,9 +169,16 @@ class _Loop:
             return
         # a stored object that can be copied, or bytes that are not as indexed: the ordinary way looks for itself
         if body is None or (order.checksum is not None and order.checksum != body[1]):
-            crew.orders.put(order)
+            crew.line.put([order])
             return
         data, checksum = body
+        if (bandwidth := crew.pace.bandwidth) is not None and (wait_s := bandwidth.reserve(len(data))) > 0:
+            self._held = (order, data, checksum, time.monotonic() + wait_s)
+            return
+        self._send(order, data, checksum)
+
+    def _send(self, order: TransferFile, data: bytes, checksum: str) -> None:
+        crew = self._crew
         try:
             crew.commit()
             self._under_way[order.file] = order
@@ -144,30 +189,44 @@ class _Loop:
 
     def _done(self, order: TransferFile, result: StoredObject | Exception | None) -> None:
         if isinstance(result, StoredObject):
+            self._crew.pace.meter.add(files=1, size_bytes=result.size)
             self._crew.news.put(FileStored(order.file, result.size, result.checksum, result.etag))
             return
         if result is None:
             self.usable = False  # not a store for a channel: the ordinary way asks for the CRC32 by itself
-        self._crew.orders.put(order)
+        elif isinstance(result, ArchiveUnavailableError):
+            self._crew.pace.meter.add(pushbacks=1)
+        self._crew.line.put([order])
 
 
 class ChannelDispatcher(ThreadDispatcher):
     """A `ThreadDispatcher` that sends small files through the archive's channel, if it has one."""
 
-    def __init__(self, clock: Clock, *, backlog: int = THREAD_BACKLOG, channel_backlog: int = BACKLOG) -> None:
-        super().__init__(clock, backlog=backlog)
+    def __init__(self, clock: Clock, *, level_max: int = LEVEL_MAX, channel_backlog: int = BACKLOG) -> None:
+        super().__init__(clock, level_max=level_max)
         self._channel_backlog = channel_backlog
-        self._level = 0
         self._loop: _Loop | None = None
 
     def open(self, source: Source, archive: Archive, n_threads: int) -> None:
         super().open(source, archive, n_threads)
-        self._level = n_threads
         self._loop = None
+
+    def set_level(self, level: int) -> None:
+        super().set_level(level)
+        if self._loop is not None:
+            self._loop.level = self._level
+            self._loop.wake()
+
+    def load(self) -> Load:
+        load = super().load()
+        if self._loop is None or not self._loop.waited:
+            return load
+        self._loop.waited = False
+        return attrs.evolve(load, saturated=True)
 
     @property
     def slots(self) -> int:
-        if self._usable_loop() is None:
+        if not self._level or self._usable_loop() is None:
             return super().slots
         return max(0, self._level + self._channel_backlog - len(self._due))
 
@@ -193,7 +252,6 @@ class ChannelDispatcher(ThreadDispatcher):
                 return None  # the ordinary way meets the same, and says whose fault it is
             if channel is not None:
                 self._loop = _Loop(crew, channel, self._level)
-                self._threads.append(self._loop.thread)
                 self._loop.thread.start()
         return self._loop if self._loop is not None and self._loop.usable else None
 
@@ -203,6 +261,7 @@ class ChannelDispatcher(ThreadDispatcher):
             for order in self._loop.end():
                 del self._due[order.file]
                 waiting.append(stopped(order))
+            self._threads.append(self._loop.thread)  # waited for like the others
             self._loop = None
         return waiting + super().close(grace_s)
 

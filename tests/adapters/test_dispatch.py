@@ -7,11 +7,12 @@ import time
 import pytest
 
 from upload_adapters.clock import SystemClock
-from upload_adapters.dispatch import ThreadDispatcher
+from upload_adapters.dispatch import ThreadDispatcher, backlog
 from upload_adapters.memory import MemoryArchive, MemoryFile, MemorySource
+from upload_adapters.pacing import Slots
 from upload_core.attempt import FreeAttempt
 from upload_core.effects import ArchiveHolds, Fault, FileInspected, FileNotStored, FileStored, InspectFile, TransferFile
-from upload_core.errors import NotReadyError
+from upload_core.errors import LockLostError, NotReadyError
 
 
 @pytest.fixture
@@ -68,6 +69,187 @@ def test_as_many_transfers_run_at_once_as_there_are_threads(dispatcher):
     outcomes = dispatcher.collect(20) + dispatcher.close(20)
     assert all(isinstance(outcome, FileStored) for outcome in outcomes)
     assert len(outcomes) == 5
+
+
+class Counting(MemoryArchive):
+    """Counts how many puts run at a time; each waits for `gate`."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = threading.Semaphore(0)
+        self.mutex = threading.Lock()
+        self.running = 0
+        self.entered = threading.Semaphore(0)
+
+    def put(self, relpath, body, *, checksum, attempt=None):
+        with self.mutex:
+            self.running += 1
+        self.entered.release()
+        assert self.gate.acquire(timeout=20)
+        with self.mutex:
+            self.running -= 1
+        return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+
+def wait_for(semaphore, count):
+    for _ in range(count):
+        assert semaphore.acquire(timeout=20)
+
+
+def test_a_level_that_rises_starts_as_many_more_and_one_that_falls_starts_no_more(dispatcher):
+    archive = Counting()
+    dispatcher.open(MemorySource(files(40)), archive, 2)
+    dispatcher.submit(orders(40))
+    wait_for(archive.entered, 2)
+    assert not archive.entered.acquire(timeout=0.05)
+    dispatcher.set_level(5)
+    wait_for(archive.entered, 3)
+    assert archive.running == 5
+    dispatcher.set_level(1)
+    archive.gate.release(4)
+    assert not archive.entered.acquire(timeout=0.1)
+    assert archive.running == 1
+    archive.gate.release(1)
+    wait_for(archive.entered, 1)
+    dispatcher.set_level(3)
+    wait_for(archive.entered, 2)
+    archive.gate.release(100)
+    done: list[object] = []
+    while len(done) < 40:
+        done += dispatcher.collect(20)
+    assert all(isinstance(outcome, FileStored) for outcome in done)
+
+
+def test_requests_with_bytes_are_as_many_as_the_level_however_many_threads_an_archive_uses(dispatcher):
+    most, now, mutex, both = [0], [0], threading.Lock(), threading.Barrier(2)
+
+    class InParts(MemoryArchive):
+        def put(self, relpath, body, *, checksum, attempt=None):
+            def part():
+                with attempt.slot():
+                    with mutex:
+                        now[0] += 1
+                        most[0] = max(most[0], now[0])
+                    both.wait(20)
+                    with mutex:
+                        now[0] -= 1
+
+            threads = [threading.Thread(target=part) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+    dispatcher.open(MemorySource(files(1)), InParts(), 2)
+    dispatcher.submit(orders(1))
+    assert len(dispatcher.collect(20)) == 1
+    assert most == [2]
+
+
+def test_slots_are_scarce_once_somebody_had_to_wait():
+    slots, got = Slots(1), threading.Event()
+
+    def second():
+        with slots:
+            got.set()
+
+    with slots:
+        assert not slots.scarce()
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        deadline = time.monotonic() + 20
+        while not slots.scarce():
+            assert time.monotonic() < deadline
+        assert slots.scarce(), "somebody still waits"
+        assert not got.is_set()
+    waiter.join(20)
+    assert got.is_set()
+    assert not slots.scarce()
+
+
+def test_paused_at_level_0_what_is_under_way_keeps_its_right_to_requests(dispatcher):
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(MemoryArchive):
+        def put(self, relpath, body, *, checksum, attempt=None):
+            entered.set()
+            assert go_on.wait(20)
+            with attempt.slot():
+                return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+    dispatcher.open(MemorySource(files(1)), Slow(), 1)
+    dispatcher.submit(orders(1))
+    assert entered.wait(20)
+    dispatcher.set_level(0)
+    go_on.set()
+    [outcome] = dispatcher.collect(20)
+    assert isinstance(outcome, FileStored)
+
+
+def test_a_request_that_waits_for_its_turn_is_cut_with_the_others(dispatcher, monkeypatch):
+    monkeypatch.setattr("upload_adapters.dispatch.CUT_S", 10)
+    holding = threading.Event()
+
+    class Hogging(MemoryArchive):
+        def put(self, relpath, body, *, checksum, attempt=None):
+            with attempt.slot():
+                holding.set()
+                waiter = threading.Thread(target=lambda: blocked.append(self.second(attempt)))
+                waiter.start()
+                waiter.join(20)
+            return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+        def second(self, attempt):
+            try:
+                with attempt.slot():
+                    return "got it"
+            except LockLostError as error:
+                return str(error)
+
+    blocked: list[str] = []
+    dispatcher.open(MemorySource(files(1)), Hogging(), 1)
+    dispatcher.submit(orders(1))
+    assert holding.wait(20)
+    [outcome] = dispatcher.close(0.05)
+    assert blocked == ["stopped before it was finished"]
+    assert outcome.fault is Fault.STOPPED
+
+
+def test_outcomes_that_come_close_together_are_handed_over_together(dispatcher):
+    dispatcher.open(MemorySource(files(2000)), MemoryArchive(), 2)
+    waiting, turns, done = iter(orders(2000)), 0, 0
+    while done < 2000:
+        dispatcher.submit([order for _, order in zip(range(dispatcher.slots), waiting, strict=False)])
+        done += len(dispatcher.collect(20))
+        turns += 1
+    assert turns < 200, "a turn costs two syncs of the journal"
+
+
+def test_an_outcome_waits_for_no_other_when_few_are_due(dispatcher, monkeypatch):
+    monkeypatch.setattr("upload_adapters.dispatch.GATHER_S", 600.0)
+    dispatcher.open(MemorySource(files(3)), MemoryArchive(), 1)
+    dispatcher.submit(orders(3))
+    done = 0
+    while done < 3:
+        done += len(dispatcher.collect(60))
+
+
+def test_a_wake_ends_the_gathering(dispatcher, monkeypatch):
+    monkeypatch.setattr("upload_adapters.dispatch.GATHER_S", 600.0)
+    archive = Counting()
+    dispatcher.open(MemorySource(files(50)), archive, 1)
+    dispatcher.submit(orders(50))
+    archive.gate.release(1)
+    wait_for(archive.entered, 2)  # the first is done, the second hangs, and many are due
+    threading.Timer(0.2, dispatcher.wake).start()
+    assert len(dispatcher.collect(600)) == 1
+    archive.gate.release(100)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(1, 64), (16, 64), (32, 128), (512, 2000), (1000, 2000)])
+def test_the_backlog_grows_with_the_level_within_bounds(level, expected):
+    assert backlog(level) == expected
 
 
 def test_running_transfers_finish_within_the_grace_and_waiting_ones_never_begin(dispatcher):

@@ -1,5 +1,6 @@
 """What every `Dispatcher` promises. An adapter joins with the fixtures `clock` and `dispatcher`."""
 
+import time
 import zlib
 
 import msgspec
@@ -22,6 +23,7 @@ from upload_core.effects import (
     UploadBegun,
     UploadEnded,
 )
+from upload_core.errors import ArchiveUnavailableError
 from upload_core.ports import Clock, Dispatcher
 
 
@@ -127,6 +129,98 @@ class DispatcherContract:
         assert opened.slots == free - 2
         self.collect(opened, 2)
         assert opened.slots == free
+
+    def test_at_level_0_nothing_is_begun_and_a_level_begins_it_again(self, opened, orders, archive):
+        opened.set_level(0)
+        assert opened.slots == 0
+        opened.submit(orders[:5])
+        assert opened.collect(0.1) == []
+        assert archive.contents() == {}
+        opened.set_level(2)
+        assert len(self.collect(opened, 5)) == 5
+        assert opened.slots > 0
+
+    def test_orders_that_a_level_of_0_held_back_are_due_when_it_closes(self, opened, orders):
+        opened.set_level(0)
+        opened.submit(orders[:5])
+        assert sorted(outcome.file for outcome in opened.close(5.0)) == list(range(5))
+
+    def test_a_level_moves_the_slots(self, opened):
+        assert opened.level_max >= 1
+        opened.set_level(64)
+        high = opened.slots
+        opened.set_level(1)
+        assert 1 <= opened.slots < high
+
+    def test_the_load_is_what_was_done_since_it_was_last_asked_for(self, opened, orders, files):
+        assert (opened.load().files, opened.load().bytes) == (0, 0)
+        opened.submit([*orders[:3], InspectFile(3, "f3", 50, None), order(4, b"not what is there")])
+        self.collect(opened, 5)
+        load = opened.load()
+        assert (load.files, load.bytes, load.pushbacks) == (4, sum(len(files[f"f{n}"]) for n in range(3)), 0)
+        assert (opened.load().files, opened.load().bytes) == (0, 0)
+
+    def test_what_a_store_pushed_back_is_part_of_the_load(self, dispatcher, files, orders):
+        class Busy(MemoryArchive):
+            def put(self, relpath, body, *, checksum, attempt=None):
+                attempt.pushed_back("SlowDown")
+                attempt.pushed_back("SlowDown")
+                if relpath == "f0":
+                    raise ArchiveUnavailableError("SlowDown")
+                return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+        dispatcher.open(MemorySource(files), Busy(), self.N_THREADS)
+        dispatcher.submit(orders[:2])
+        self.collect(dispatcher, 2)
+        load = dispatcher.load()
+        assert (load.files, load.pushbacks) == (1, 5)
+        dispatcher.close(0)
+
+    def test_a_part_counts_when_it_is_stored_and_once(self, dispatcher, archive):
+        upload, loads = OpenUpload("id", 100, "print", {1: "AAAAAA=="}), []
+
+        class InParts(MemoryArchive):
+            def put(self, relpath, body, *, checksum, attempt=None):
+                for number in (2, 3):
+                    attempt.part_stored(StoredPart(number, "AAAAAA=="))
+                    loads.append(dispatcher.load().bytes)
+                return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+        data = bytes(250)
+        dispatcher.open(MemorySource({"f1": data}), InParts(), self.N_THREADS)
+        dispatcher.submit([msgspec.structs.replace(order(1, data), upload=upload)])
+        for _ in range(1000):
+            if any(isinstance(told, FileStored) for told in dispatcher.collect(1.0)):
+                break
+        assert [*loads, dispatcher.load().bytes] == [100, 50, 0]
+        dispatcher.close(0)
+
+    def test_more_work_than_the_level_takes_saturates_it_and_less_does_not(self, dispatcher, files, orders):
+        class Slow(MemoryArchive):
+            def put(self, relpath, body, *, checksum, attempt=None):
+                time.sleep(0.001)
+                return super().put(relpath, body, checksum=checksum, attempt=attempt)
+
+        dispatcher.open(MemorySource(files), Slow(), 1)
+        dispatcher.set_level(4)
+        dispatcher.submit(orders[:2])
+        self.collect(dispatcher, 2)
+        assert not dispatcher.load().saturated
+        dispatcher.submit(orders)
+        self.collect(dispatcher, len(orders))
+        assert dispatcher.load().saturated
+        assert not dispatcher.load().saturated
+        dispatcher.close(0)
+
+    def test_a_bandwidth_holds_for_all_orders_together_and_over_the_next_open(self, dispatcher, files, orders, clock):
+        dispatcher.set_bandwidth(10_000)
+        for _ in range(2):
+            begin = clock.now_ms()
+            dispatcher.open(MemorySource(files), MemoryArchive(), self.N_THREADS)
+            dispatcher.submit(orders[100:130])
+            assert len(self.collect(dispatcher, 30)) == 30
+            assert clock.now_ms() - begin >= 250, "4,500 bytes at 10,000 a second, less the burst"
+            dispatcher.close(0)
 
     def test_more_orders_than_slots_are_accepted_all_the_same(self, opened, orders):
         opened.submit(orders)

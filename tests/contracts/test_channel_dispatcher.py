@@ -85,6 +85,14 @@ class TestWithAChannel(_Contract):
 
 
 class TestWithAChannelThatFails(_Contract):
+    """What the channel does not store goes the ordinary way, and is told as a store that asks for patience."""
+
+    def test_the_load_is_what_was_done_since_it_was_last_asked_for(self, opened, orders, files):
+        opened.submit(orders[:3])
+        self.collect(opened, 3)
+        load = opened.load()
+        assert (load.files, load.pushbacks) == (3, 1)
+
     @pytest.fixture
     def archive(self):
         return FailingArchive()

@@ -304,7 +304,7 @@ def test_lambda_client_config_reaches_the_pipeline(world):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"n_threads": 0},
+        {"n_threads": -1},
         {"max_retries": -1},
         {"max_retries": 201},
         {"own_agent_id": " "},

@@ -156,6 +156,9 @@ def test_the_recordings_hold_what_they_are_for():
         "UploadBegun",
         "PartStored",
         "UploadEnded",
+        "ConcurrencyChanged",
+        "TransfersPaused",
+        "TransfersContinued",
         IndexRevised.__name__,
     } <= kinds
     large = recording("large files in parts")

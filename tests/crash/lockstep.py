@@ -14,7 +14,7 @@ from tests.crash.world import Killed
 from upload_core.attempt import OrderAttempt
 from upload_core.effects import FileNews, FileOrder, FileOutcome, FileProgress
 from upload_core.errors import LockLostError
-from upload_core.ports import Archive, Clock, Dispatcher, Source
+from upload_core.ports import Archive, Clock, Dispatcher, Load, Source
 from upload_core.worker import execute, stopped
 
 PATIENCE_S = 30
@@ -39,6 +39,19 @@ class LockstepDispatcher:
         self._orders.clear()
 
     @property
+    def level_max(self) -> int:
+        return 1
+
+    def set_level(self, level: int) -> None:
+        self._n_threads = level
+
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        pass
+
+    def load(self) -> Load:
+        return Load()
+
+    @property
     def slots(self) -> int:
         return max(0, self._n_threads - len(self._orders) - self._running) if self._target else 0
 
@@ -50,7 +63,7 @@ class LockstepDispatcher:
         life = self._life
         if self._running:
             life.go_on.put(None)
-        elif self._orders and self._target is not None:
+        elif self._orders and self._target is not None and self._n_threads:
             self._running = True
             threading.Thread(target=life.work, args=(self._orders.popleft(), *self._target, self._commit)).start()
         else:

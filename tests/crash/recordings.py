@@ -15,7 +15,7 @@ from tests.crash.world import Killed, World
 from upload_adapters.journal_file import DirectoryJournal
 from upload_core.delivery import Delivery
 from upload_core.errors import ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
-from upload_core.events import DeliveryCreated, Event
+from upload_core.events import DeliveryCreated, Event, TransfersContinued, TransfersPaused
 from upload_core.files import FileTable
 from upload_core.journal import decode_record
 from upload_core.timestamps import parse_iso
@@ -240,6 +240,37 @@ def _in_parts(world: World) -> None:
     world.deliver()
 
 
+def _paced(world: World) -> None:
+    """Concurrency that finds its own level, and is pushed back once."""
+    pushed = [2]
+
+    def busy(port: str, method: str, args: tuple[Any, ...]) -> None:
+        if (port, method) == ("archive", "put") and pushed[0] and len(world.calls.made) > 40:
+            pushed[0] -= 1
+            raise ArchiveUnavailableError("SlowDown")
+
+    world.calls.before = busy
+    world.deliver(n_threads=0)
+
+
+def _paused(world: World) -> None:
+    """Paused by two, continued one after the other; the second session is not paused by what the first one was."""
+    client = world.client(n_threads=1)
+
+    def notice(record: Any) -> None:
+        if record.seq == 20:
+            client.pause("lunch", by="user")
+            client.pause("quota")
+        elif isinstance(record.event, TransfersPaused) and record.event.by == "host":
+            client.unpause(by="user")
+        elif isinstance(record.event, TransfersContinued):
+            client.stop("for today")
+
+    client.subscribe(notice)
+    client.run()
+    world.deliver()
+
+
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "plain": _plain,
     "failures and retries": _failures,
@@ -249,6 +280,8 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "stopped by the host": _stopped,
     "an odd validator": _odd,
     "large files in parts": _in_parts,
+    "paced": _paced,
+    "paused": _paused,
 }
 
 

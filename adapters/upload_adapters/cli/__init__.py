@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "plan": CommandRow("plan", "Check an index against SOURCE; touches nothing."),
     "deliver": CommandRow("deliver", "Deliver the files of an index, or go on with it."),
     "resume": CommandRow("resume", "Go on with a delivery from its journal."),
+    "pause": CommandRow("pause", "Begin no further file until `continue`."),
+    "continue": CommandRow("continue_", "Begin files again after `pause`."),
     "status": CommandRow("status", "How a delivery stands, also while it runs."),
     "history": CommandRow("history", "Tell one file's story in plain words."),
     "replay": CommandRow("replay", "Show the state a journal led to, at any moment."),

@@ -7,9 +7,10 @@ import os
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import setting_option, transport_option
+from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option, transport_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
+from upload_adapters.cli.windows import Windows, window_option
 from upload_adapters.index_file import read_index
 from upload_adapters.label import read_label
 from upload_adapters.wiring import TO_VARIABLE, default_journal, wire
@@ -28,11 +29,13 @@ from upload_core.wiring import WiringRequest
 @click.option("--sample", is_flag=True, help="A sample delivery, not the real one.")
 @click.option("--label", type=click.Path(), help="The delivery's label (YAML), put beside it.")
 @click.option("--journal", type=click.Path(), help="Directory of the journal; otherwise in .upload-core/ beside INDEX.")
-@click.option("--jobs", type=click.IntRange(min=1), default=4, show_default=True, help="Files sent at a time.")
+@jobs_option(default="auto")
 @click.option(
     "--max-retries", type=click.IntRange(0, 200), default=2, show_default=True, help="Further attempts per file."
 )
 @click.option("--check", metavar="MOD:FUNC", help="A local archive also calls FUNC(path, relpath) -> problems.")
+@window_option
+@bandwidth_option
 @setting_option
 @transport_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
@@ -52,6 +55,8 @@ def command(
     jobs: int,
     max_retries: int,
     check: str | None,
+    window: Windows | None,
+    max_bandwidth: float | None,
     settings: dict[str, str],
     no_browser: bool,
     allow_case_duplicates: bool,
@@ -85,7 +90,7 @@ def command(
             _demand_name(dataset, delivery_id)
             request = _with_journal(request, default_journal(request, beside=index))
         ports = wire(request)
-        console = prepare(ports, quiet=quiet, events=events)
+        console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient(
             dataset=dataset,
             delivery_id=delivery_id,
@@ -98,7 +103,7 @@ def command(
             ports=ports,
         )
         del columns
-        return run(client, console, interrupts, as_json=as_json)
+        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)
 
 
 def _delivery(dataset: str | None, delivery_id: str | None, label: str | None) -> tuple[str, str]:

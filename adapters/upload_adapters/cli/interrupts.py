@@ -1,4 +1,5 @@
 """Ctrl-C, SIGTERM and a closed terminal: the first asks for an end in order, the second ends the process at once.
+SIGUSR1 pauses, SIGUSR2 continues.
 
 Ending at once is safe, since everything that counts is in the journal; it merely leaves more to find out next time.
 """
@@ -39,6 +40,8 @@ class Interrupts:
             # What a parent told us to ignore (nohup, a shell's background job) stays ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            self._before[number] = signal.signal(number, self._handle_pause)
         return self
 
     def __exit__(
@@ -56,6 +59,14 @@ class Interrupts:
         # Not through the console: the signal may have come in the middle of its writing.
         _write(2, "\nending in order (running transfers get two seconds); once more ends at once\n")
         self.client.stop(REASON)
+
+    def _handle_pause(self, number: int, frame: FrameType | None) -> None:
+        if self.client is None:
+            return  # nothing is begun yet
+        if number == signal.SIGUSR1:
+            self.client.pause("SIGUSR1", by="user")
+        else:
+            self.client.unpause(by="user")
 
     def _end_at_once(self) -> None:
         _write(2, ("\n" + _SHOW_CURSOR if sys.stderr.isatty() else "") + "ended at once; resume goes on from here\n")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
+
+JOBS_MAX: Final = 512
 
 
 def _settings(ctx: click.Context, _: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -18,6 +22,61 @@ def _settings(ctx: click.Context, _: click.Parameter, pairs: tuple[str, ...]) ->
             raise click.BadParameter(f"{pair!r} must be NAME=VALUE, for example deployment.region=us-east-1")
         found[name.strip()] = value
     return found
+
+
+def _jobs(_: click.Context, __: click.Parameter, text: str | None) -> int | None:
+    """The number of files sent at a time; `auto` is 0 to the library."""
+    if text is None or text == "auto":
+        return None if text is None else 0
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= JOBS_MAX):
+        raise click.BadParameter(f"{text!r} is neither 'auto' nor a number from 1 to {JOBS_MAX}")
+    return int(text)
+
+
+def jobs_option(default: str | None) -> Callable[[Any], Any]:
+    """`--jobs N`, or `--jobs auto`; without a `default` it stays as the journal has it."""
+    return click.option(
+        "--jobs",
+        callback=_jobs,
+        metavar="N|auto",
+        default=default,
+        show_default=default is not None,
+        help="Files sent at a time; auto finds how many do well.",
+    )
+
+
+_RATE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?(?:/s)?")
+_POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def bytes_per_s(text: str) -> float:
+    """The rate that `text` names; raises `ValueError` that says how to write one.
+
+    >>> bytes_per_s("50MB/s"), bytes_per_s("1.5KiB")
+    (50000000.0, 1536.0)
+    """
+    found = _RATE.fullmatch(text.strip())
+    if found is None or (found[3] and not found[2]) or not float(found[1]):
+        raise ValueError(f"{text!r} is no rate: write 500K, 50MB/s or 1.5GiB (bytes per second)")
+    power = _POWERS[found[2].upper()]
+    return float(found[1]) * float((1024 if found[3] else 1000) ** power)
+
+
+def bandwidth_option(command: Any) -> Any:
+    """`--max-bandwidth RATE`."""
+
+    def parsed(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+        try:
+            return None if text is None else bytes_per_s(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return click.option(
+        "--max-bandwidth",
+        metavar="RATE",
+        callback=parsed,
+        help="Send no more than this per second, all files together, such as 50MB/s.",
+    )(command)
 
 
 def setting_option(command: Any) -> Any:

@@ -26,6 +26,11 @@ def debugging() -> bool:
     return bool(os.environ.get(DEBUG_VARIABLE))
 
 
+def paused_in_words(paused: Mapping[str, str]) -> str:
+    """Who keeps files from being begun, and why, in a few words."""
+    return "paused by " + ", ".join(f"{by} ({printable(why, 100)})" if why else by for by, why in paused.items())
+
+
 def write_json(data: Mapping[str, Any]) -> None:
     """One line of ASCII: whatever a name holds, no terminal acts on it and no encoding spoils it."""
     sys.stdout.write(json.dumps(data) + "\n")

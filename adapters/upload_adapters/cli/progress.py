@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from upload_adapters.cli.output import size
+from upload_adapters.cli.output import paused_in_words, size
 from upload_adapters.console import TerminalConsole
 from upload_core import events as ev
 from upload_core.client import UploadClient
@@ -41,6 +41,8 @@ SHOWN: Final[dict[type[ev.Event], MessageType]] = {
     ev.LockLost: "warning",
     ev.OutageBegan: "warning",
     ev.OutageEnded: "success",
+    ev.TransfersPaused: "warning",
+    ev.TransfersContinued: "success",
     ev.JournalRepaired: "warning",
 }
 """Events that a person sees when they happen, and how; what ends a delivery badly is said once more at its end."""
@@ -133,6 +135,8 @@ class Progress:
             parts.insert(2, f"{wrong:,} failed or invalid")
         if delivery.facts.outage_ms:
             parts.append("waiting for the archive")
+        elif delivery.facts.paused:
+            parts.append(paused_in_words(delivery.facts.paused))
         elif delivery.client_state != "running":
             parts.append(delivery.client_state)
         return ", ".join(parts)

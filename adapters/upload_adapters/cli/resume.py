@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import setting_option, transport_option
+from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option, transport_option
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
+from upload_adapters.cli.windows import Windows, window_option
 from upload_adapters.wiring import wire_journal
 from upload_core.client import UploadClient
 
@@ -15,6 +16,9 @@ from upload_core.client import UploadClient
 @click.command()
 @click.argument("journal", type=click.Path())
 @click.option("--to", metavar="FILE", help="The archive's deployment file, if it has moved since.")
+@jobs_option(default=None)
+@window_option
+@bandwidth_option
 @setting_option
 @transport_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
@@ -24,6 +28,9 @@ from upload_core.client import UploadClient
 def command(
     journal: str,
     to: str | None,
+    jobs: int | None,
+    window: Windows | None,
+    max_bandwidth: float | None,
     settings: dict[str, str],
     no_browser: bool,
     as_json: bool,
@@ -36,6 +43,6 @@ def command(
     """
     with Interrupts() as interrupts:
         ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
-        console = prepare(ports, quiet=quiet, events=events)
-        client = UploadClient.resume(ports=ports, debug=debugging())
-        return run(client, console, interrupts, as_json=as_json)
+        console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
+        client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
+        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)

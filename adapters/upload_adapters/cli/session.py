@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from upload_adapters.cli.exit_codes import INTERRUPTED, OUTCOMES, exit_code_of_error
 from upload_adapters.cli.interrupts import REASON, Interrupts
 from upload_adapters.cli.output import explain, show_error, summary_json, write_json
+from upload_adapters.cli.pausing import PauseWatch
 from upload_adapters.cli.progress import Progress
 from upload_adapters.cli.report import report
+from upload_adapters.cli.windows import Windows
 from upload_adapters.console import TerminalConsole
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.state_dump import DirectoryStateDump
@@ -47,12 +49,13 @@ def write_tolerantly(data: bytes) -> bool:
     return True
 
 
-def prepare(ports: Ports, *, quiet: bool, events: bool) -> TerminalConsole:
+def prepare(ports: Ports, *, quiet: bool, events: bool, bandwidth: float | None = None) -> TerminalConsole:
     """Fit wired ports to the command line."""
     # The one that was wired: whoever signs in is asked through it.
     console = ports.console
     assert isinstance(console, TerminalConsole), "the command line wires no other"
     console.quiet = quiet
+    ports.dispatcher.set_bandwidth(bandwidth)
     ports.dump = DirectoryStateDump(ports.journal.name)
     if events:
         assert isinstance(ports.journal, DirectoryJournal), "records are lines of a file only here"
@@ -60,14 +63,22 @@ def prepare(ports: Ports, *, quiet: bool, events: bool) -> TerminalConsole:
     return console
 
 
-def run(client: UploadClient, console: TerminalConsole, interrupts: Interrupts, *, as_json: bool) -> int:
+def run(
+    client: UploadClient,
+    console: TerminalConsole,
+    interrupts: Interrupts,
+    *,
+    journal: str,
+    as_json: bool,
+    windows: Windows | None = None,
+) -> int:
     """Drive the client to its end, whatever that is, say how it ended, and return the exit code."""
     if as_json:
         interrupts.last_words = lambda: _interrupted_now(client)
     interrupts.client = client
     interrupts.at_person = lambda: console.asking
     try:
-        with Progress(console, client):
+        with PauseWatch(client, Path(journal), windows), Progress(console, client):
             summary = client.run()
     except Exception as error:  # noqa: BLE001 - every end of a session is reported in the same way
         summary = _ended_by(error, client)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from upload_adapters.cli.output import files, write_json, write_line
+from upload_adapters.cli.output import files, paused_in_words, write_json, write_line
 from upload_adapters.cli.reading import is_alive, open_reader
 from upload_adapters.cli.report import groups, resume_command
 from upload_adapters.journal_reader import JournalReader
@@ -76,6 +76,8 @@ def _status(reader: JournalReader, session: str) -> dict[str, Any]:
         "session": session,
         "client_state": delivery.client_state,
         "message": facts.message,
+        "paused": dict(facts.paused) if session in ("running", "unknown") else {},
+        "jobs": facts.level or facts.n_threads,
         "seq": reader.position.seq,
         "time": reader.position.time,
         "counts": {str(state): count for state, count in delivery.public_counts().items()},
@@ -114,7 +116,8 @@ def _in_words(reader: JournalReader, status: dict[str, Any]) -> str:
     match status["session"]:
         case "running":
             since = f" since {latest.time}" if latest is not None else ""
-            return f"running, by {who}{since}; the client is {status['client_state']}"
+            paused = f", {paused_in_words(status['paused'])}" if status["paused"] else ""
+            return f"running, by {who}{since}; the client is {status['client_state']}{paused}"
         case "cut off":
             return f"cut off: {who} ended without closing its session"
         case "unknown":

@@ -57,7 +57,7 @@ class DirectoryArchive:
         with contextlib.ExitStack() as stack:
             with self._temporary_explained():
                 fd, path = stack.enter_context(self._temporary.file())
-            actual = self._copy(relpath, body, fd)
+            actual = self._copy(relpath, body, fd, attempt)
             if checksum is not None and actual != checksum:
                 # A file that changed is the better explanation of bytes that do not fit.
                 body.verify_unchanged()
@@ -111,11 +111,13 @@ class DirectoryArchive:
             what = archive_error(f"temporary files in {self._temporary.place!r}", error)
             raise ArchiveUnavailableError(str(what)) from error
 
-    def _copy(self, relpath: str, body: SourceFile, fd: int) -> str:
+    def _copy(self, relpath: str, body: SourceFile, fd: int, attempt: Attempt | None) -> str:
         crc = size = 0
         while chunk := body.read(COPY_SIZE):
             crc = crc32(chunk, crc)
             size += len(chunk)
+            if attempt is not None:
+                attempt.spend(len(chunk))
             with explained(self._named(relpath)):
                 write_all(fd, chunk)
         if size != body.size:

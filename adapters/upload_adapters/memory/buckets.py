@@ -137,6 +137,8 @@ class MemoryArchive:
         actual = crc32_base64(crc_of([data]))
         if checksum is not None and actual != checksum:
             raise ChecksumMismatchError(relpath, expected=checksum, actual=actual)
+        if attempt is not None:
+            attempt.spend(len(data))
         body.verify_unchanged()
         if attempt is not None:
             attempt.commit()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from upload_core.attempt import OrderAttempt
+from upload_adapters.pacing import Bandwidth, Meter, Pace, PacedAttempt, Slots
 from upload_core.effects import FileNews, FileOrder
 from upload_core.errors import IdentityError, LockLostError
 from upload_core.ports import (
@@ -15,6 +15,7 @@ from upload_core.ports import (
     Console,
     Dispatcher,
     Identity,
+    Load,
     MessageType,
     Source,
     StateDump,
@@ -54,12 +55,33 @@ class InlineDispatcher:
         self._orders: deque[FileOrder] = deque()
         self._target: tuple[Source, Archive] | None = None
         self._n_threads = 0
+        self._pace = Pace(Slots(self.level_max))
+        self._waited = False
         self._hold_until_ms: int | None = None
         self._woken = False
+
+    @property
+    def level_max(self) -> int:
+        return 512
+
+    def set_level(self, level: int) -> None:
+        self._n_threads = level
+
+    def set_bandwidth(self, bytes_per_s: float | None) -> None:
+        self._pace.bandwidth = (
+            None
+            if bytes_per_s is None
+            else Bandwidth(bytes_per_s, monotonic=lambda: self._clock.now_ms() / 1000, sleep=self._clock.sleep)
+        )
+
+    def load(self) -> Load:
+        waited, self._waited = self._waited, False
+        return self._pace.meter.read(saturated=waited)
 
     def open(self, source: Source, archive: Archive, n_threads: int) -> None:
         self._target = source, archive
         self._n_threads = n_threads
+        self._pace.meter = Meter()
         self._hold_until_ms = None
         self._orders.clear()
 
@@ -73,9 +95,13 @@ class InlineDispatcher:
 
     def collect(self, timeout_s: float) -> list[FileNews]:
         news: list[FileNews] = []
-        while self._orders and self._target is not None:
+        self._waited = self._waited or len(self._orders) >= self._n_threads > 0
+        while self._orders and self._target is not None and self._n_threads:
             order = self._orders.popleft()
-            news.append(execute(order, *self._target, OrderAttempt(order, self._commit, news.append)))
+            attempt = PacedAttempt(order, self._commit, news.append, self._pace)
+            outcome = execute(order, *self._target, attempt)
+            attempt.ended(outcome)
+            news.append(outcome)
         if not news and not self._woken:
             self._clock.sleep(timeout_s)
         self._woken = False
