@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 # Nothing else at module level: what is imported here is a part of every file's cost.
 from sink_validator import SocketPipeline
+
 from upload_adapters.clock import SystemClock
 from upload_adapters.dispatch import ThreadDispatcher
 from upload_adapters.index_file import read_index
