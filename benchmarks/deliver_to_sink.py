@@ -36,7 +36,7 @@ from upload_core.ports import Archive, Ports
 if TYPE_CHECKING:
     import subprocess
 
-TRANSPORTS: Final = ("boto3",)
+TRANSPORTS: Final[tuple[str, ...]] = ("boto3",)
 """What `archive_for` knows; the last one is what is measured against the goals."""
 
 

@@ -107,7 +107,7 @@ class _Session:
         time_ms = time.time_ns() // 1_000_000
         sample = encode_rows([(time_ms, "validation", "@", "ok", "", AGENT_ID)], backslash_escapes=True)
         before, _, after = sample.partition(b"@")
-        verdicts = []
+        verdicts: list[bytes] = []
         for row in rows.split(b"\n")[:-1]:
             _, category, ref, status, _, _ = row.split(b"\t")
             if category == b"stop":
