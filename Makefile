@@ -14,11 +14,13 @@
 PYTHON ?=
 VENV ?= .venv
 INTEROP ?= .venv-interop
+PEERS ?= .venv-peers
 WORKERS ?= 2
 ARGS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export VENV
+export PEERS
 export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
 
 .PHONY: demo test interop check fix bench docs coverage clean
@@ -41,7 +43,7 @@ check: $(VENV)/.dev
 fix: $(VENV)/.dev
 	@scripts/fix
 
-bench: $(VENV)/.bench
+bench: $(VENV)/.bench $(PEERS)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 docs: $(VENV)/.dev
@@ -57,7 +59,7 @@ coverage: $(VENV)/.dev $(INTEROP)/.installed
 	$(BIN)/coverage report --include='upload_core/*' --fail-under=95
 
 clean:
-	rm -rf $(VENV) $(INTEROP) build dist htmlcov .coverage .coverage.* .hypothesis
+	rm -rf $(VENV) $(INTEROP) $(PEERS) build dist htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -87,4 +89,11 @@ $(INTEROP)/.installed: tests/interop/requirements.txt
 	@scripts/make-venv "$(INTEROP)" $(PYTHON)
 	@echo "Installing the archive's own package into $(INTEROP)"
 	@$(INTEROP)/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/interop/requirements.txt
+	@touch $@
+
+# Programs that transfers are measured beside; one of them wants a botocore of its own.
+$(PEERS)/.installed: benchmarks/peers.txt
+	@scripts/make-venv "$(PEERS)" $(PYTHON)
+	@echo "Installing the programs to measure beside into $(PEERS)"
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/peers.txt
 	@touch $@
