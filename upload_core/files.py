@@ -8,7 +8,7 @@ exists per file. Its canonical encoding is newline-delimited JSON, and its diges
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -22,6 +22,7 @@ from upload_core.columns import (
     ROW_BYTES_BESIDES_PATH,
     Columns,
     TableRow,
+    TextColumn,
     damaged,
     decoded,
     to_texts,
@@ -121,6 +122,14 @@ class FileTable:
     ) -> FileTable:
         """The table of these columns, in their order; raises `ValueError` for columns of unequal length or wrong cells."""
         columns = Columns()
+        if isinstance(paths, TextColumn) and isinstance(sizes, Sequence) and isinstance(checksums, TextColumn | None):
+            if len(sizes) != len(paths) or (checksums is not None and len(checksums) != len(paths)):
+                raise ValueError("the columns differ in length")
+            for number, lines in enumerate(paths.chunks):
+                first = number * CHUNK_ROWS
+                some_checksums = None if checksums is None else checksums.chunks[number]
+                columns.extend_lines(lines, sizes[first : first + CHUNK_ROWS], some_checksums)
+            return cls(columns)
         path_cells, size_cells = iter(paths), iter(sizes)
         checksum_cells = None if checksums is None else iter(checksums)
         while True:
