@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sink_validator import SocketPipeline
 
 from upload_adapters.clock import SystemClock
-from upload_adapters.dispatch import ThreadDispatcher
+from upload_adapters.dispatch_channel import ChannelDispatcher
 from upload_adapters.index_file import read_index
 from upload_adapters.indexing import build_table
 from upload_adapters.journal_file import DirectoryJournal
@@ -36,7 +36,7 @@ from upload_core.ports import Archive, Ports
 if TYPE_CHECKING:
     import subprocess
 
-TRANSPORTS: Final[tuple[str, ...]] = ("boto3",)
+TRANSPORTS: Final[tuple[str, ...]] = ("boto3", "curl")
 """What `archive_for` knows; the last one is what is measured against the goals."""
 
 
@@ -44,6 +44,8 @@ def archive_for(transport: str, url: str, bucket: str, ca: str | None) -> Archiv
     """The archive's adapter over this transport; `ca` is the file of whom to trust over TLS."""
     if transport == "boto3":
         return _over_boto3(url, bucket, ca)
+    if transport == "curl":
+        return _over_curl(url, bucket, ca)
     raise SystemExit(f"no transport is called {transport}; there are {', '.join(TRANSPORTS)}")
 
 
@@ -60,6 +62,47 @@ def _over_boto3(url: str, bucket: str, ca: str | None) -> Archive:
         os.environ["AWS_CA_BUNDLE"] = ca
     session = boto3.Session(region_name="us-east-1")
     return S3Archive(functools.cache(lambda: open_bucket(session, bucket)))
+
+
+class _Keys:
+    """Keys of the environment, as a host hands them over that has its own."""
+
+    def __init__(self) -> None:
+        self.access_key = os.environ["AWS_ACCESS_KEY_ID"]
+        self.secret_key = os.environ["AWS_SECRET_ACCESS_KEY"]
+        self.token = os.environ.get("AWS_SESSION_TOKEN")
+
+
+def _over_curl(url: str, bucket: str, ca: str | None) -> Archive:
+    """libcurl for the bytes; a boto3 client is made when the first other request needs one."""
+    import functools
+
+    from upload_adapters.aws.bucket import Bucket, Endpoint
+    from upload_adapters.aws.s3_archive import S3Archive
+    from upload_adapters.aws.transport import transport
+
+    keys = _Keys()
+    endpoint = Endpoint(f"{url}/{bucket}/", "us-east-1", lambda: keys, SystemClock().now_ms, trusted=ca)
+
+    class Late:
+        @functools.cached_property
+        def client(self) -> Any:
+            import boto3
+
+            from upload_adapters.aws.deployment import s3_config
+
+            return boto3.client(
+                "s3", endpoint_url=url, region_name="us-east-1", verify=ca, config=s3_config(attempts=5)
+            )
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.client, name)
+
+    late: Any = Late()
+    by_curl = transport("curl")
+    return S3Archive(
+        lambda: Bucket(bucket, late, late, endpoint), sender=by_curl.sender, channel=by_curl.channel
+    )
 
 
 class SilentConsole:
@@ -86,7 +129,7 @@ def ports_for(options: Any, validator: str, console: SilentConsole) -> Ports:
         control=DirectoryControlBucket(os.path.join(directory, "control")),
         pipeline=SocketPipeline(validator),
         identity=OperatingSystemIdentity(),
-        dispatcher=ThreadDispatcher(clock),
+        dispatcher=ChannelDispatcher(clock),
         console=console,
         clock=clock,
         dump=DirectoryStateDump(),
@@ -159,7 +202,7 @@ def _options(arguments: list[str]) -> Any:
     parser.add_argument("--directory", required=True, help="for journal and control bucket; new for each delivery")
     parser.add_argument("--validator", help="socket of a validator that waits; one is started if none is named")
     parser.add_argument("--transport", choices=TRANSPORTS, default=TRANSPORTS[-1])
-    parser.add_argument("--threads", type=int, default=4, help="transfers at a time")
+    parser.add_argument("--threads", type=int, default=0, help="transfers at a time; 0 lets it find its own level")
     return parser.parse_args(arguments)
 
 

@@ -12,7 +12,8 @@ import sys
 from array import array
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Final
+from itertools import accumulate, chain, islice
+from typing import Annotated, Final, overload
 
 import msgspec
 
@@ -39,14 +40,92 @@ _DECODER: Final = msgspec.json.Decoder(TableRow)
 _CHECKSUM_LINES: Final = re.compile(r"(?:[A-Za-z0-9+/]{5}[AQgw]==\n)*+")
 """Base64 of four bytes per line; the sixth character carries two bits of data, the other four must be zero."""
 
+_PADDING_AS_ZERO: Final = bytes.maketrans(b"=", b"A")
 _NO_CHECKSUM: Final = "AAAAAA=="
 
 assert array("I").itemsize == 4, "the columns count on 32-bit array('I')"
 
 
-def are_checksums(texts: Sequence[str]) -> bool:
-    """True if every text is the base64 of exactly four bytes, in its one canonical spelling."""
-    return _CHECKSUM_LINES.fullmatch("\n".join([*texts, ""])) is not None
+def are_checksum_lines(lines: str) -> bool:
+    """True if every line is the base64 of exactly four bytes, in its one canonical spelling."""
+    return _CHECKSUM_LINES.fullmatch(lines) is not None
+
+
+class TextColumn(Sequence[str]):
+    """Texts without LF, kept as joined lines: whole chunks are examined at once, and no object exists per text."""
+
+    __slots__ = ("_latest", "_rows", "chunks")
+
+    def __init__(self, chunks: Sequence[str]) -> None:
+        """Each chunk is `CHUNK_ROWS` texts, the last one fewer, every text ended by LF; else raises `ValueError`."""
+        counts = [chunk.count("\n") for chunk in chunks]
+        wanted = [CHUNK_ROWS] * (len(counts) - 1)
+        if (
+            counts[:-1] != wanted
+            or not all(chunk.endswith("\n") for chunk in chunks)
+            or max(counts, default=0) > CHUNK_ROWS
+        ):
+            raise ValueError("the chunks are not of so many lines")
+        self.chunks = tuple(chunks)
+        self._rows = sum(counts)
+        self._latest: tuple[int, list[str]] = (-1, [])
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> TextColumn:
+        """The column of these texts; raises `ValueError` if one holds LF."""
+        column = cls([lines_of(texts[first : first + CHUNK_ROWS]) for first in range(0, len(texts), CHUNK_ROWS)])
+        if len(column) != len(texts):
+            raise ValueError("a text holds LF")
+        return column
+
+    @property
+    def holds_empty(self) -> bool:
+        """Whether one of the texts is empty."""
+        return any(chunk.startswith("\n") or "\n\n" in chunk for chunk in self.chunks)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(map(_split, self.chunks))
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> Sequence[str]: ...
+    def __getitem__(self, key: int | slice) -> str | Sequence[str]:
+        rows = range(self._rows)[key]
+        if isinstance(rows, int):
+            number, latest = rows // CHUNK_ROWS, self._latest
+            if latest[0] != number:  # who asks for one row asks for its neighbours
+                latest = self._latest = number, _split(self.chunks[number])
+            return latest[1][rows % CHUNK_ROWS]
+        if not rows:
+            return []
+        first = min(rows[0], rows[-1]) // CHUNK_ROWS
+        last = max(rows[0], rows[-1]) // CHUNK_ROWS
+        texts = list(chain.from_iterable(map(_split, self.chunks[first : last + 1])))
+        return [texts[row - first * CHUNK_ROWS] for row in rows]
+
+    def __eq__(self, other: object) -> bool:
+        """True for any sequence of the same texts."""
+        if isinstance(other, TextColumn):
+            return self.chunks == other.chunks
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which have none
+
+    def __repr__(self) -> str:
+        return f"TextColumn.of({list(self)!r})"
+
+
+def lines_of(texts: Iterable[str]) -> str:
+    """The texts, each ended by LF."""
+    return "\n".join([*texts, ""])
+
+
+def _split(chunk: str) -> list[str]:
+    return chunk[:-1].split("\n")
 
 
 class Columns:
@@ -95,6 +174,27 @@ class Columns:
         self.crcs.extend(crcs)
         self.known += known
 
+    def extend_lines(self, paths: str, sizes: Sequence[int], checksums: str | None) -> None:
+        """Append rows whose texts are lines, each ended by LF; raises `ValueError` and changes nothing if a cell is wrong."""
+        encoded = paths.encode()
+        count = encoded.count(b"\n")
+        lines = encoded.splitlines(keepends=True)
+        if len(lines) != count:  # CR ends a line for Python
+            lines = [line + b"\n" for line in encoded.split(b"\n")[:-1]]
+        if b"\0" in encoded:
+            raise ValueError("a path holds NUL")
+        if len(sizes) != count or (checksums is not None and len(checksums) != 9 * count):
+            raise ValueError("the columns differ in length")
+        if min(sizes) < 0:
+            raise ValueError("a size is negative")
+        crcs = array("I", bytes(4 * count)) if checksums is None else _crcs_of_lines(checksums, count)
+        starts = accumulate(map(len, lines), initial=len(self.blob))
+        self.sizes.extend(sizes)
+        self.starts.extend(islice(starts, 1, None))
+        self.blob += encoded.replace(b"\n", b"\0")
+        self.crcs.extend(crcs)
+        self.known += bytes(count) if checksums is None else b"\1" * count
+
     def extend_decoded(self, rows: list[TableRow], first: int | None = None) -> None:
         """Append decoded rows; raises `JournalDamagedError` naming the wrong one (`first` is the number of the first)."""
         first = len(self.sizes) if first is None else first
@@ -126,18 +226,23 @@ def _to_crcs(texts: Sequence[str | None]) -> tuple[array[int], bytes]:
     if missing == count:
         return array("I", bytes(4 * count)), bytes(count)
     known = bytes([text is not None for text in texts]) if missing else b"\1" * count
-    lines = "\n".join([_NO_CHECKSUM if text is None else text for text in texts]) + "\n"
-    if len(lines) != 9 * count or not _CHECKSUM_LINES.fullmatch(lines):
+    lines = lines_of([_NO_CHECKSUM if text is None else text for text in texts])
+    return _crcs_of_lines(lines, count), known
+
+
+def _crcs_of_lines(lines: str, count: int) -> array[int]:
+    """That many lines as numbers; raises `ValueError` if one is no checksum."""
+    if len(lines) != 9 * count or not are_checksum_lines(lines):
         raise ValueError("a checksum is not the base64 of four bytes")
     # Six digits and two of padding: with "A" (zero) for padding all rows decode at once, six bytes each.
-    six = a2b_base64(lines.replace("==\n", "AA"))
+    six = a2b_base64(lines.encode().translate(_PADDING_AS_ZERO, b"\n"))
     four = bytearray(4 * count)
     for place in range(4):
         four[place::4] = six[place::6]
     crcs = array("I", bytes(four))
     if sys.byteorder == "little":
         crcs.byteswap()
-    return crcs, known
+    return crcs
 
 
 def to_texts(crcs: array[int], known: bytes) -> list[str | None]:

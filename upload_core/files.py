@@ -8,11 +8,11 @@ exists per file. Its canonical encoding is newline-delimited JSON, and its diges
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from upload_core.checksum import crc32_base64
 from upload_core.columns import (
@@ -22,10 +22,12 @@ from upload_core.columns import (
     ROW_BYTES_BESIDES_PATH,
     Columns,
     TableRow,
+    TextColumn,
     damaged,
     decoded,
     to_texts,
 )
+from upload_core.errors import JournalDamagedError
 
 
 @dataclass
@@ -64,6 +66,36 @@ class TableDiff(NamedTuple):
     removed: list[int]
 
 
+class RawColumns(NamedTuple):
+    """A table's columns as they lie in memory: numbers are in this machine's byte order. Nobody may change them."""
+
+    blob: bytes
+    """Every path in UTF-8, each followed by NUL."""
+    known: bytes
+    """1 where there is a checksum, else 0."""
+    starts: array[int]
+    """Where each path begins in the blob, and at last the blob's length; 4 or 8 bytes each."""
+    sizes: array[int]
+    crcs: array[int]
+
+    @classmethod
+    def blank(cls, blob: bytes, known: bytes, start_bytes: int) -> RawColumns:
+        """Columns whose numbers are zeros, to read the real ones into."""
+        rows = len(known)
+        starts = array("I" if start_bytes == 4 else "Q", [0]) * (rows + 1)
+        return cls(blob, known, starts, array("q", [0]) * rows, array("I", [0]) * rows)
+
+    @staticmethod
+    def size_of(rows: int, path_bytes: int, start_bytes: int) -> int:
+        """How many bytes such columns take together."""
+        return path_bytes + start_bytes * (rows + 1) + (8 + 4 + 1) * rows
+
+    def as_bytes(self) -> list[memoryview]:
+        """The memory of each column."""
+        columns: tuple[bytes | array[int], ...] = self
+        return [memoryview(column).cast("B") for column in columns]
+
+
 class FileTable:
     """An immutable table of paths, sizes and CRC32s; row numbers are file ids.
 
@@ -90,6 +122,14 @@ class FileTable:
     ) -> FileTable:
         """The table of these columns, in their order; raises `ValueError` for columns of unequal length or wrong cells."""
         columns = Columns()
+        if isinstance(paths, TextColumn) and isinstance(sizes, Sequence) and isinstance(checksums, TextColumn | None):
+            if len(sizes) != len(paths) or (checksums is not None and len(checksums) != len(paths)):
+                raise ValueError("the columns differ in length")
+            for number, lines in enumerate(paths.chunks):
+                first = number * CHUNK_ROWS
+                some_checksums = None if checksums is None else checksums.chunks[number]
+                columns.extend_lines(lines, sizes[first : first + CHUNK_ROWS], some_checksums)
+            return cls(columns)
         path_cells, size_cells = iter(paths), iter(sizes)
         checksum_cells = None if checksums is None else iter(checksums)
         while True:
@@ -101,6 +141,23 @@ class FileTable:
             if not some_paths:
                 return cls(columns)
             columns.extend(some_paths, some_sizes, texts)
+
+    @classmethod
+    def from_raw_columns(cls, raw: RawColumns, total_bytes: int, digest: str) -> FileTable:
+        """The table whose `raw_columns`, `total_bytes` and `digest` these are; it takes them over, and believes them.
+
+        Raises `ValueError` if the columns do not fit each other.
+        """
+        rows = len(raw.sizes)
+        if not len(raw.starts) - 1 == rows == len(raw.crcs) == len(raw.known) or raw.starts[rows] != len(raw.blob):
+            raise ValueError("the columns do not fit each other")
+        table = cls.__new__(cls)
+        table._blob, table._known, table._starts, table._sizes, table._crcs = raw
+        table._has_checksums = table._known.count(1) == rows
+        table._total_bytes = total_bytes
+        table._digest = digest
+        table._slots = None
+        return table
 
     # --- one row -----------------------------------------------------------------------------
 
@@ -178,6 +235,10 @@ class FileTable:
             self._digest = digest.hexdigest()
         return self._digest
 
+    def raw_columns(self) -> RawColumns:
+        """The columns themselves, not copies, to be kept as they lie in memory."""
+        return RawColumns(self._blob, self._known, self._starts, self._sizes, self._crcs)
+
     def paths(self) -> Iterator[str]:
         """All paths in row order."""
         for first in range(0, len(self), CHUNK_ROWS):
@@ -202,19 +263,23 @@ class FileTable:
         return ENCODER.encode_lines([TableRow(row, self.path(row), self.size(row), self.checksum(row)) for row in rows])
 
     @classmethod
-    def decode(cls, chunks: Iterable[bytes]) -> FileTable:
-        """The table that `encode` wrote, whatever pieces it comes in.
+    def decode(cls, chunks: Iterable[bytes], digest: str | None = None) -> FileTable:
+        """The table that `encode` wrote, whatever pieces it comes in; its SHA-256 must be `digest` if that is given.
 
         Raises `JournalDamagedError`, naming the row, for anything that is not a whole table.
         """
-        columns = Columns()
-        for rows in decoded(chunks):
+        columns, hashed = Columns(), sha256()
+        for rows in decoded(chunks if digest is None else _hashing(chunks, hashed)):
             first = len(columns.sizes)
             if [row.file for row in rows] != list(range(first, first + len(rows))):
                 wrong = next(number for number, row in enumerate(rows, first) if row.file != number)
                 raise damaged(wrong, f"it calls itself file {rows[wrong - first].file}")
             columns.extend_decoded(rows)
-        return cls(columns)
+        if digest is not None and hashed.hexdigest() != digest:
+            raise JournalDamagedError("it is not the file table this journal was begun with; restore it from a copy")
+        table = cls(columns)
+        table._digest = digest
+        return table
 
     def revised(self, chunks: Iterable[bytes]) -> FileTable:
         """This table with the rows of a revision: rows of known ids take new sizes and checksums, next ids are appended.
@@ -304,3 +369,9 @@ class FileTable:
             slots[slot] = row
             start = end
         return slots
+
+
+def _hashing(chunks: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk

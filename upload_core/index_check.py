@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from operator import lt
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from unicodedata import normalize
 
 import attrs
 
-from upload_core.columns import are_checksums
+from upload_core.columns import CHUNK_ROWS, TextColumn, are_checksum_lines, lines_of
 from upload_core.errors import ConfigurationError, IndexProblemsError, SourceError, SourceMissingError
 from upload_core.files import FileTable
 from upload_core.text import printable
@@ -139,7 +141,11 @@ _SHORT: Final = PATH_BYTES_MAX // 4  # characters that no encoding makes too lon
 _WRONG_CHECKSUM: Final = ", which is not a CRC32 as base64 of its four bytes, such as yH2GHg==; compute it again"
 _WIRE_NO_CHECKSUM: Final = "has no checksum, but this archive wants one in every row or in none; add it or drop all"
 
-_ROWS: Final = 2000  # of a chunk that is examined as a whole
+_SHORT_LINES: Final = re.compile(rf"(?:[^\n]{{1,{_SHORT}}}\n)*+")
+
+_LF_AS_SLASH: Final = bytes.maketrans(b"\n", b"/")
+_NOT_PLAIN: Final = bytes([*range(ord("\n")), *range(ord("\n") + 1, 32), 127]) + b"\\:"
+_ODD_PART: Final = re.compile(b"/[/.]")
 
 
 def path_problems(path: str) -> list[PathRule]:
@@ -201,8 +207,13 @@ def checked_table(
     if problems:
         raise IndexProblemsError(sorted(problems, key=lambda problem: problem.row))
     # Without problems no path is None; an empty checksum cell means that there is none.
-    checksums = None if columns.checksums is None else (text or None for text in columns.checksums)
-    return FileTable.from_columns((path for path in columns.paths if path is not None), sizes, checksums)
+    paths = (
+        columns.paths if isinstance(columns.paths, TextColumn) else (path for path in columns.paths if path is not None)
+    )
+    checksums: Iterable[str | None] | None = columns.checksums
+    if checksums is not None and not (isinstance(checksums, TextColumn) and not checksums.holds_empty):
+        checksums = (text or None for text in checksums)
+    return FileTable.from_columns(paths, sizes, checksums)
 
 
 def parse_size(cell: int | float | str | None) -> int | None:
@@ -239,12 +250,24 @@ def _problem(columns: IndexColumns, row: int, rule: str, message: str) -> Proble
     return Problem(row + 1, "" if path is None else str(path), rule, message)
 
 
+def _chunks(cells: Sequence[object]) -> Iterator[tuple[int, str | None]]:
+    """First row and lines of every `CHUNK_ROWS` cells; None for those that are not all texts without LF."""
+    if isinstance(cells, TextColumn):
+        yield from zip(range(0, len(cells), CHUNK_ROWS), cells.chunks, strict=True)
+        return
+    for first in range(0, len(cells), CHUNK_ROWS):
+        chunk = cells[first : first + CHUNK_ROWS]
+        lines: str | None = None
+        with suppress(TypeError):
+            lines = lines_of(chunk)  # type: ignore[arg-type]  # what is no text raises
+        yield first, lines if lines is not None and lines.count("\n") == len(chunk) else None
+
+
 def _of_paths(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
-    for first in range(0, len(paths), _ROWS):
-        chunk = paths[first : first + _ROWS]
-        if _are_clean(chunk):
+    for first, lines in _chunks(paths):
+        if lines is not None and _are_clean(lines):
             continue
-        for row, path in enumerate(chunk, first):
+        for row, path in enumerate(paths[first : first + CHUNK_ROWS], first):
             if path is None:
                 yield row, "no-path", "has no path; perhaps a reader took a name such as NA for an empty cell"
             else:
@@ -252,24 +275,30 @@ def _of_paths(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
                     yield row, rule.name, rule.message
 
 
-def _are_clean(chunk: Sequence[str | None]) -> bool:
-    """True only if no path of the chunk breaks a rule; false says nothing. One search is quicker than one for each."""
-    texts = [path for path in chunk if path is not None]
-    lines = "\n".join([*texts, ""])
-    # No line of clean ones can hold LF itself, so a path with LF in it shows as one line too many.
-    return (
-        len(texts) == len(chunk)
-        and max(map(len, texts)) <= _SHORT
-        and lines.count("\n") == len(texts)
-        and _CLEAN_LINES.fullmatch(lines) is not None
-    )
+def _are_clean(lines: str) -> bool:
+    """True only if no path of these lines breaks a rule; false says nothing. One search is quicker than one for each."""
+    if not _SHORT_LINES.fullmatch(lines):
+        return False
+    return (lines.isascii() and _are_plain(lines.encode())) or _CLEAN_LINES.fullmatch(lines) is not None
+
+
+def _are_plain(lines: bytes) -> bool:
+    """True only if these ASCII paths hold no character that a rule may ask about, and no part is empty or begins with a dot.
+
+    With LF turned into a slash, a slash at an end of a path is an empty part as well.
+    """
+    parts = b"/" + lines.translate(_LF_AS_SLASH, _NOT_PLAIN)
+    return len(parts) == len(lines) + 1 and not _ODD_PART.search(parts)
 
 
 def _of_wire(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
-    for row, path in enumerate(paths):
-        for rule in WIRE_RULES:
-            if path is not None and rule.breaks(path):
-                yield row, rule.name, rule.message
+    for first, lines in _chunks(paths):
+        if lines is not None and _READ_AS_MISSING.isdisjoint(lines.split("\n")):
+            continue
+        for row, path in enumerate(paths[first : first + CHUNK_ROWS], first):
+            for rule in WIRE_RULES:
+                if path is not None and rule.breaks(path):
+                    yield row, rule.name, rule.message
     if paths and (
         all(path is not None and _NUMBER.fullmatch(path) for path in paths) or all(path in _TRUTH for path in paths)
     ):
@@ -277,42 +306,50 @@ def _of_wire(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
         yield 0, "wire-only-numbers", message
 
 
-def _keys(paths: Sequence[str | None], folded: bool) -> list[str]:
-    """What must differ between these paths; empty ones are left out."""
-    texts = [path for path in paths if path]
-    if not folded:
-        return texts
-    joined = "\n".join(texts)
-    if joined.isascii() and joined.count("\n") == len(texts) - 1:
-        return joined.lower().split("\n")
-    return [fold(path) for path in texts]
+def _keys(paths: Sequence[str | None], folded: bool) -> Iterator[list[str]]:
+    """What must differ between these paths, some at a time; empty ones are left out."""
+    for first, lines in _chunks(paths):
+        if lines is not None and (lines.isascii() or not folded):
+            keys = (lines.lower() if folded else lines).split("\n")
+            keys.pop()
+            yield [key for key in keys if key] if "" in keys else keys
+        else:
+            texts = [path for path in paths[first : first + CHUNK_ROWS] if path]
+            yield [fold(path) for path in texts] if folded else texts
 
 
-def _hashes(paths: Sequence[str | None], folded: bool) -> Iterator[list[int]]:
-    for first in range(0, len(paths), _ROWS):
-        yield list(map(hash, _keys(paths[first : first + _ROWS], folded)))
+def _ascend(paths: Sequence[str | None], folded: bool) -> bool:
+    """True if what must differ is sorted, each greater than the one before: then nothing stands twice."""
+    last = ""
+    for keys in _keys(paths, folded):
+        if not all(map(lt, [last, *keys], keys)):
+            return False
+        last = keys[-1] if keys else last
+    return True
 
 
 def _of_duplicates(paths: Sequence[str | None], *, folded: bool) -> Iterator[tuple[int, str, str]]:
+    if _ascend(paths, folded):
+        return
     # Hashes first: a set of numbers takes half the memory of folded strings, and is nearly always the whole answer.
     seen: set[int] = set()
     count = 0
-    for chunk in _hashes(paths, folded):
-        seen.update(chunk)
-        count += len(chunk)
+    for keys in _keys(paths, folded):
+        seen.update(map(hash, keys))
+        count += len(keys)
     if len(seen) == count:
         return
     seen.clear()
     twice: set[int] = set()
-    for chunk in _hashes(paths, folded):
-        for value in chunk:
+    for keys in _keys(paths, folded):
+        for value in map(hash, keys):
             (twice if value in seen else seen).add(value)
     firsts: dict[str, int] = {}
     exact: dict[str, int] = {}
     for row, path in enumerate(paths):
         if not path:
             continue
-        key = _keys([path], folded)[0]
+        key = fold(path) if folded else path
         if hash(key) not in twice:
             continue
         if path in exact:
@@ -326,23 +363,29 @@ def _of_duplicates(paths: Sequence[str | None], *, folded: bool) -> Iterator[tup
 
 def _of_checksums(cells: Sequence[str | None], strict_wire: bool) -> Iterator[tuple[int, str, str]]:
     some = any(cells)
-    for first in range(0, len(cells), _ROWS):
-        chunk = cells[first : first + _ROWS]
-        if all(chunk) and _are_checksums(chunk):
+    for first, lines in _chunks(cells):
+        if lines is not None and are_checksum_lines(lines):
             continue
-        for row, cell in enumerate(chunk, first):
+        for row, cell in enumerate(cells[first : first + CHUNK_ROWS], first):
             if cell is None or cell == "":
                 if strict_wire and some:
                     yield row, "wire-no-checksum", _WIRE_NO_CHECKSUM
-            elif not _are_checksums([cell]):
+            elif not _is_checksum(cell):
                 yield row, "checksum", f'has the checksum "{printable(str(cell), 40)}"{_WRONG_CHECKSUM}'
 
 
-def _are_checksums(cells: Sequence[object]) -> bool:
-    return all(isinstance(cell, str) for cell in cells) and are_checksums(cells)  # type: ignore[arg-type]  # just seen
+def _is_checksum(cell: object) -> bool:
+    return isinstance(cell, str) and "\n" not in cell and are_checksum_lines(cell + "\n")
+
+
+def _are_sizes(cells: Sequence[Any]) -> bool:
+    """True only if every cell is a plain int that can be a size; false says nothing."""
+    return set(map(type, cells)) == {int} and min(cells) >= 0 and max(cells) < 2**63
 
 
 def _of_sizes(cells: Sequence[int | float | str | None]) -> Iterator[tuple[int, str, str]]:
+    if _are_sizes(cells):
+        return
     for row, cell in enumerate(cells):
         if type(cell) is int and 0 <= cell < 2**63:
             continue

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, Self
 
-import attrs
 import msgspec
 
 from upload_core import events as ev
@@ -81,8 +80,7 @@ class Record(msgspec.Struct, frozen=True):
         return parse_iso(self.time)
 
 
-@attrs.frozen
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """A place between two batches: everything before it is verified."""
 
     segment: int
@@ -120,15 +118,19 @@ def encode_together(parts: Iterable[tuple[Sequence[ev.Event], int]], position: P
 
     What shares a write and a sync must be one batch: a torn journal lacks at most one.
     """
-    time, seq, encode, lines = position.time, position.seq, _encoder.encode, []
+    time, seq = position.time, position.seq
+    lines: list[str] = []
     for events, time_ms in parts:
+        if not events:
+            continue
         time = iso(time_ms)
-        stamp = b',"time":"%b",' % time.encode()
-        for event in events:
-            seq += 1
-            lines.append(b'{"seq":%d%b%b' % (seq, stamp, encode(event)[1:]))
-    lines[-1] = lines[-1][:-1] + b',"batch":%d' % len(lines)
-    data, crc = _seal(b"\n".join(lines), position.crc)
+        # In one piece and cut up again, which is quicker than one by one; inside a JSON string LF is escaped.
+        bodies = _encoder.encode_lines(events).decode()[1:-1].split("\n{")
+        stamp = f',"time":"{time}",'
+        lines += [f'{{"seq":{number}{stamp}{body}' for number, body in enumerate(bodies, seq + 1)]
+        seq += len(bodies)
+    lines[-1] = f'{lines[-1][:-1]},"batch":{len(lines)}'
+    data, crc = _seal("\n".join(lines).encode(), position.crc)
     return data, Position(position.segment, position.offset + len(data), seq, crc, time)
 
 

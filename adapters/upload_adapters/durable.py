@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes | memoryview) -> None:
     """Write every byte, however often the kernel takes only a part."""
     view = memoryview(data)
     while view:
@@ -31,7 +31,7 @@ def unfinished(path: Path) -> list[Path]:
     return list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
 
 
-def write_durably(path: Path, chunks: Iterable[bytes], *, mode: int = 0o600) -> None:
+def write_durably(path: Path, chunks: Iterable[bytes | memoryview], *, mode: int = 0o600) -> None:
     """Give `path` this content, or leave it as it was; raises `OSError`, in which case the temporary file is gone."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

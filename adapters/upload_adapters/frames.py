@@ -6,10 +6,13 @@ as the number 123), so it is refused rather than guessed at.
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from upload_adapters import arrow_columns
+from upload_core.columns import TextColumn
 from upload_core.errors import ConfigurationError
 from upload_core.index_check import IndexColumns
 
@@ -67,6 +70,10 @@ def _texts(series: nw.Series[Any], name: str) -> Sequence[str | None]:
     dtype = series.dtype
     if dtype not in (nw.String, nw.Object, nw.Categorical, nw.Enum):
         raise _not_text(name, str(dtype))
+    if dtype == nw.String and arrow_columns.is_loaded():
+        # Python's strings can hold what is no Unicode (names on disk that are not UTF-8); Arrow's cannot.
+        with contextlib.suppress(UnicodeEncodeError):
+            return arrow_columns.texts_of(series.to_arrow())
     cells = series.to_list()
     if series.null_count():
         empty = series.is_null().to_list()
@@ -75,6 +82,8 @@ def _texts(series: nw.Series[Any], name: str) -> Sequence[str | None]:
 
 
 def _sizes(series: nw.Series[Any]) -> Sequence[int | float | str | None]:
+    if series.dtype.is_integer() and arrow_columns.is_loaded():
+        return arrow_columns.numbers_of(series.to_arrow())
     cells = series.to_list()
     if series.null_count():
         empty = series.is_null().to_list()
@@ -108,6 +117,8 @@ def _of_rows(rows: Sequence[Any]) -> IndexColumns:
 def _texts_of(cells: list[Any], name: str) -> Sequence[str | None]:
     """The cells, if they are texts and empty cells; a float NaN is an empty cell."""
     kinds = set(map(type, cells))
+    if kinds == {str}:
+        return joined(cells)
     if kinds <= {str, type(None)}:
         return cells
     exact: list[str | None] = []
@@ -119,6 +130,14 @@ def _texts_of(cells: list[Any], name: str) -> Sequence[str | None]:
         else:
             raise _not_text(name, f"{type(cell).__name__} in row {row}")
     return exact
+
+
+def joined(texts: list[str]) -> Sequence[str]:
+    """The same texts, joined if none holds LF: they take less room and are checked quicker."""
+    try:
+        return TextColumn.of(texts)
+    except ValueError:
+        return texts
 
 
 def _numbers_of(cells: list[Any]) -> Sequence[int | float | str | None]:

@@ -13,7 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from upload_adapters.arrow_columns import numbers_of, texts_of
 from upload_adapters.durable import write_durably
+from upload_adapters.frames import joined
 from upload_core.errors import ConfigurationError, IndexProblemsError
 from upload_core.index_check import IndexColumns, Problem
 from upload_core.text import printable
@@ -86,7 +88,8 @@ def _read_csv(path: str | os.PathLike[str]) -> IndexColumns:
             raise ConfigurationError(f"the index {_shown(path)} is no CSV: line {reader.line_num}: {error}") from error
     if uneven:
         raise IndexProblemsError(uneven)
-    return IndexColumns(columns["path"], columns.get("checksum"), columns.get("size"))
+    checksums = columns.get("checksum")
+    return IndexColumns(joined(columns["path"]), None if checksums is None else joined(checksums), columns.get("size"))
 
 
 def _places(header: list[str], path: str | os.PathLike[str]) -> dict[str, int]:
@@ -144,17 +147,17 @@ def _pyarrow() -> tuple[Any, Any]:
 
 def _read_parquet(path: str | os.PathLike[str]) -> IndexColumns:
     pyarrow, parquet = _pyarrow()
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Sequence[Any]] = {}
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             wanted = _places(schema.names, path)
             for name in wanted:
                 _refuse_wrong_type(pyarrow.types, name, schema.field(name).type, path)
-                columns[name] = []
-            for batch in file.iter_batches(batch_size=_ROWS, columns=list(wanted)):
-                for name in wanted:
-                    columns[name].extend(batch.column(name).to_pylist())
+            table = file.read(columns=list(wanted))
+            for name in wanted:
+                take = numbers_of if name == "size" else texts_of
+                columns[name] = take(table.column(name))
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise ConfigurationError(f"the index {_shown(path)} is no readable Parquet file: {error}") from error
     return IndexColumns(columns["path"], columns.get("checksum"), columns.get("size"))

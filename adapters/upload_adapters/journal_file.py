@@ -20,7 +20,8 @@ from filelock import FileLock, Timeout
 
 from upload_adapters import snapshot_file
 from upload_adapters.durable import fsync_directory, write_all, write_durably
-from upload_adapters.journal_reader import JournalReader, segment_name, table_name
+from upload_adapters.journal_reader import JournalReader, segment_name
+from upload_adapters.table_file import table_name, write_columns
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
@@ -60,6 +61,7 @@ class DirectoryJournal:
         self._fd = -1
         self._position = Position(0, 0, 0, 0)
         self._header: Header | None = None
+        self._columns_of: tuple[int, str] | None = None
         self._failure: str | None = None
         self._waiting: list[Batch] = []
         self._issued = 0
@@ -90,6 +92,7 @@ class DirectoryJournal:
             whole = reader.advance()
             repaired = None if whole else self._cut_tail(reader)
             delivery, self._header, self._position = reader.delivery, reader.header, reader.position
+            self._columns_of = reader.columns_of
             self._fd = os.open(self._segment(self._position.segment), os.O_WRONLY | os.O_APPEND)
             snapshot_file.drop_beyond(self.path, self._position.seq)
             os.fsync(self._fd)  # what we are about to believe may still be in the page cache of a killed process
@@ -245,8 +248,15 @@ class DirectoryJournal:
             self.on_commit(data)
 
     def snapshot(self, delivery: Delivery) -> None:
-        """Write a snapshot of the state at the journal's end; reopening then reads only what comes after it."""
+        """Write a snapshot of the state at the journal's end; reopening then reads only what comes after it.
+
+        The file table's columns are put beside it unless they are there: without a snapshot they would save little.
+        """
         snapshot_file.write(self.path, delivery, self._position, self._require_header().nonce)
+        facts = delivery.facts
+        table_of = facts.index_revision, facts.index_digest
+        if self._columns_of != table_of and delivery.table.digest == facts.index_digest:
+            self._columns_of = table_of if write_columns(self.path, delivery.table, facts.index_revision) else None
 
     def add_revision(self, revision: int, table: FileTable, changed: Sequence[int]) -> None:
         """Store the changed and added rows as a table of their own."""

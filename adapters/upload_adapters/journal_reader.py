@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from upload_adapters import snapshot_file
+from upload_adapters.table_file import load_columns, table_name
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import IllegalEventError, JournalDamagedError
@@ -32,11 +32,6 @@ def segment_name(number: int) -> str:
     return f"events-{number:06d}.ndjson"
 
 
-def table_name(revision: int) -> str:
-    """File name of a file table; 0 is the index as first delivered, each revision holds only its own rows."""
-    return f"files-{revision:04d}.ndjson"
-
-
 def _chunks(path: Path, offset: int = 0) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
@@ -44,7 +39,7 @@ def _chunks(path: Path, offset: int = 0) -> Iterator[bytes]:
             yield chunk
 
 
-@contextmanager
+@contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Errors of what is inside say which file it is."""
     try:
@@ -65,11 +60,17 @@ class JournalReader:
     header: Header
     position: Position
 
+    columns_of: tuple[int, str] | None
+    """Revision and digest of the table whose columns are there, and are those of `delivery`; None if they are not."""
+
     def __init__(self, path: str | os.PathLike[str], *, snapshots: bool = True) -> None:
+        """Without `snapshots` nothing is believed but the truth: no snapshot and no columns are read."""
         self.path = Path(path)
+        self.columns_of = None
         self._snapshots = snapshots
         self._started = False
-        self._revision = 0
+        self._first_digest = ""
+        self._table_of = (0, "")
 
     def exists(self) -> bool:
         """Whether anything was recorded there."""
@@ -180,7 +181,8 @@ class JournalReader:
                 f"the first record of {self.path} is unreadable; nothing was changed. Restore it from a copy, "
                 "or move the journal away and deliver again: what is stored and valid is not sent again"
             )
-        table = self._load_table(record.event.index_digest)
+        self._first_digest = record.event.index_digest
+        table = self._kept_table() or self._first_table()
         self._started = True
         if self._snapshots and self._from_snapshot(table):
             return
@@ -217,29 +219,45 @@ class JournalReader:
             self.position, whole = replay(_chunks(segment, self.position.offset), self.position, self.delivery)
         return whole
 
-    def _load_table(self, digest: str) -> FileTable:
-        path, hashed = self.path / table_name(0), hashlib.sha256()
+    def _kept_table(self) -> FileTable | None:
+        """The table that was kept as columns; that it is this journal's is for the events to confirm."""
+        kept = load_columns(self.path) if self._snapshots else None
+        if kept is None:
+            return None
+        self.columns_of = self._table_of = kept.revision, kept.digest
+        return kept.table
 
-        def seen(chunks: Iterable[bytes]) -> Iterator[bytes]:
-            for chunk in chunks:
-                hashed.update(chunk)
-                yield chunk
-
+    def _first_table(self) -> FileTable:
+        """The table that the journal was begun with, decoded."""
+        self.columns_of, self._table_of = None, (0, self._first_digest)
+        path = self.path / table_name(0)
         with _naming(path):
-            table = FileTable.decode(seen(_chunks(path)))
-        if hashed.hexdigest() != digest:
-            raise JournalDamagedError(f"{path} is not the file table this journal was begun with; restore it")
-        return table
+            return FileTable.decode(_chunks(path), self._first_digest)
 
     def _load_revisions(self) -> None:
-        """Bring the table up to the revision that the events speak of."""
-        facts, table = self.delivery.facts, self.delivery.table
-        if facts.index_revision == self._revision:
+        """Bring the table to the revision that the events speak of."""
+        facts = self.delivery.facts
+        wanted = facts.index_revision, facts.index_digest
+        if self._table_of == wanted:
             return
-        for revision in range(self._revision + 1, facts.index_revision + 1):
-            path = self.path / table_name(revision)
-            with _naming(path):
-                table = table.revised(_chunks(path))
+        table = None
+        if self.columns_of is None:
+            table = self._revised(self.delivery.table, self._table_of[0])
+        else:
+            with contextlib.suppress(JournalDamagedError):
+                table = self._revised(self.delivery.table, self._table_of[0])
+            if table is None or table.digest != facts.index_digest:
+                # columns of another journal, or of a revision that was lost with the events that told of it
+                table = self._revised(self._first_table(), 0)
         if table.digest != facts.index_digest:
             raise JournalDamagedError(f"the revised file table of {self.path} does not match its journal; restore it")
-        self.delivery.table, self._revision = table, facts.index_revision
+        self.columns_of = None
+        self.delivery.table, self._table_of = table, wanted
+
+    def _revised(self, table: FileTable, revision: int) -> FileTable:
+        """`table`, which is at that revision, with all later ones that the events speak of."""
+        for number in range(revision + 1, self.delivery.facts.index_revision + 1):
+            path = self.path / table_name(number)
+            with _naming(path):
+                table = table.revised(_chunks(path))
+        return table
