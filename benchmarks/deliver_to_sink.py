@@ -100,9 +100,7 @@ def _over_curl(url: str, bucket: str, ca: str | None) -> Archive:
 
     late: Any = Late()
     by_curl = transport("curl")
-    return S3Archive(
-        lambda: Bucket(bucket, late, late, endpoint), sender=by_curl.sender, channel=by_curl.channel
-    )
+    return S3Archive(lambda: Bucket(bucket, late, late, endpoint), sender=by_curl.sender, channel=by_curl.channel)
 
 
 class SilentConsole:

@@ -40,8 +40,10 @@ LEVEL_MAX: Final = 512
 """Requests under way; at 30 ms of latency that is some 15,000 small files a second."""
 BURST: Final = 16
 """Files read between two looks at the network."""
-SLOW_S: Final = 0.002
+SLOW_S: Final = 0.005
 """A source that takes longer to give a small file, on average, is read by other threads: the network need not wait."""
+TRIED_AGAIN: Final = 64
+"""While a source is slow, every so manieth file shows whether it still is."""
 READERS: Final = 16
 TURN_S: Final = 0.25
 
@@ -61,6 +63,7 @@ class _Loop:
         self.usable = True
         """False once the archive does not confirm CRC32s, or the channel itself has failed."""
         self._read_s = 0.0
+        self._begun = 0
         self._readers: ThreadPoolExecutor | None = None
         self._being_read = 0
         self._held: tuple[TransferFile, bytes, str, float] | None = None
@@ -119,7 +122,8 @@ class _Loop:
                 order = self.orders.popleft()
             except IndexError:  # the session ended them meanwhile
                 return False
-            if self._read_s > SLOW_S:
+            self._begun += 1
+            if self._read_s > SLOW_S and self._begun % TRIED_AGAIN:
                 self._read_elsewhere(order)
             else:
                 began = time.perf_counter()
@@ -155,9 +159,7 @@ class _Loop:
         self._being_read += 1
 
         def read() -> None:
-            began = time.perf_counter()
             self._read.append((order, self._body_of(order)))
-            self._read_s += (time.perf_counter() - began - self._read_s) / BURST
             self._channel.wake()
 
         self._readers.submit(read)

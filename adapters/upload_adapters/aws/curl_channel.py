@@ -6,7 +6,7 @@ to judge; nothing is decided here.
 
 from __future__ import annotations
 
-import selectors
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -18,14 +18,55 @@ from upload_adapters.aws.curl_handle import Answer, failure, new_handle, refusal
 from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
 from upload_core.ports import Channel, StoredObject
 
-_BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
-_WANTED: Final = {
-    pycurl.POLL_IN: selectors.EVENT_READ,
-    pycurl.POLL_OUT: selectors.EVENT_WRITE,
-    pycurl.POLL_INOUT: _BOTH,
-}
+_IN, _OUT = 1, 4
+"""`POLLIN` and `POLLOUT`, which epoll and poll have in common."""
+_WANTED: Final = {pycurl.POLL_IN: _IN, pycurl.POLL_OUT: _OUT, pycurl.POLL_INOUT: _IN | _OUT}
+_READY: Final = {_OUT: pycurl.CSELECT_OUT, _IN | _OUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT}
 _FIXED_HEADERS: Final = ["Expect:", "Accept:", "User-Agent:", "Content-Type: application/octet-stream"]
 """An empty one is not sent. Waiting for "100 Continue" would cost a small file a round trip and save it nothing."""
+
+
+class _Sockets:
+    """The sockets that libcurl watches, by epoll where there is one.
+
+    libcurl lets go of a socket after each request and takes it up again with the next; the system is not told of that,
+    which would cost two calls per file. A socket that nobody wants is let go once it is heard of.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+        self._poll: Any = self._epoll or select.poll()
+        self._wanted: dict[int, int] = {}
+        self._known: dict[int, int] = {}
+
+    def want(self, fd: int, events: int) -> None:
+        """Watch the socket for these from now on; 0 for none, after which the number may become another one's."""
+        self._wanted[fd] = events
+        if not events:
+            self._known[fd] = 0
+        elif self._known.get(fd) != events:
+            try:
+                self._poll.modify(fd, events)
+            except OSError:  # it is new, or the one that had its number is closed
+                self._poll.register(fd, events)
+            self._known[fd] = events
+
+    def ready(self, timeout_s: float) -> list[tuple[int, int]]:
+        """The sockets at which something happened that is wanted, and what."""
+        found = self._poll.poll(timeout_s if self._epoll is not None else timeout_s * 1000)
+        wanted = []
+        for fd, events in found:
+            if self._wanted.get(fd):
+                wanted.append((fd, events))
+            else:
+                self._known.pop(fd, None)
+                self._wanted.pop(fd, None)
+                self._poll.unregister(fd)
+        return wanted
+
+    def close(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
 
 
 class _Request:
@@ -57,15 +98,14 @@ class CurlChannel:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
-        self._selector = selectors.DefaultSelector()
-        self._watched: dict[int, int] = {}
+        self._sockets = _Sockets()
         self._due_s: float | None = None
         self._free: list[_Request] = []
         self._under_way: dict[Any, _Request] = {}
         self._wakened, self._waker = socket.socketpair()
         self._wakened.setblocking(False)
         self._waker.setblocking(False)
-        self._selector.register(self._wakened.fileno(), selectors.EVENT_READ)
+        self._sockets.want(self._wakened.fileno(), _IN)
         self._closed = False
 
     @property
@@ -112,15 +152,12 @@ class CurlChannel:
                 act(pycurl.SOCKET_TIMEOUT, 0)
             elif left_s < timeout_s:
                 timeout_s = left_s
-        for key, ready in self._selector.select(timeout_s):
-            if key.fd == self._wakened.fileno():
+        waker = self._wakened.fileno()
+        for fd, events in self._sockets.ready(timeout_s):
+            if fd == waker:
                 self._drain()
-                continue
-            act(
-                key.fd,
-                (pycurl.CSELECT_IN if ready & selectors.EVENT_READ else 0)
-                | (pycurl.CSELECT_OUT if ready & selectors.EVENT_WRITE else 0),
-            )
+            else:  # an error or a hang-up is for libcurl to find by reading
+                act(fd, _READY.get(events & (_IN | _OUT), pycurl.CSELECT_IN))
 
     def _ended(self) -> list[tuple[int, StoredObject | Exception | None]]:
         found: list[tuple[int, StoredObject | Exception | None]] = []
@@ -159,12 +196,7 @@ class CurlChannel:
     # --- what libcurl asks for --------------------------------------------------------------------
 
     def _watch(self, what: int, fd: int, multi: Any, data: Any) -> None:
-        if what == pycurl.POLL_REMOVE:
-            if self._watched.pop(fd, None) is not None:
-                self._selector.unregister(fd)
-        elif (wanted := _WANTED.get(what)) is not None and self._watched.get(fd) != wanted:
-            (self._selector.modify if fd in self._watched else self._selector.register)(fd, wanted)
-            self._watched[fd] = wanted
+        self._sockets.want(fd, _WANTED.get(what, 0))
 
     def _set_timer(self, timeout_ms: int) -> None:
         self._due_s = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
@@ -199,7 +231,7 @@ class CurlChannel:
             request.handle.close()
         self._free.clear()
         self._multi.close()
-        self._selector.close()
+        self._sockets.close()
         self._wakened.close()
         self._waker.close()
         return lost
