@@ -103,7 +103,8 @@ class Engine:
         for event in events:
             delivery.apply(event, time_ms)
         if self.observers:
-            self._tell([Record(seq, iso(time_ms), event) for seq, event in enumerate(events, first)])
+            stamp = iso(time_ms)
+            self._tell([Record(seq, stamp, event) for seq, event in enumerate(events, first)])
         if delivery.facts.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
             self._snapshot_seq = delivery.facts.seq
             self.ports.journal.snapshot(delivery)
