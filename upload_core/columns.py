@@ -179,7 +179,7 @@ class Columns:
         encoded = paths.encode()
         count = encoded.count(b"\n")
         lines = encoded.splitlines(keepends=True)
-        if False:  # CR ends a line for Python
+        if len(lines) != count:  # CR ends a line for Python
             lines = [line + b"\n" for line in encoded.split(b"\n")[:-1]]
         if b"\0" in encoded:
             raise ValueError("a path holds NUL")
