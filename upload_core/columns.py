@@ -245,7 +245,7 @@ def _crcs_of_lines(lines: str, count: int) -> array[int]:
     return crcs
 
 
-def to_texts(crcs: array[int], known: bytes) -> list[str | None]:
+def to_texts(crcs: array[int], known: bytes) -> Sequence[str | None]:
     """The inverse of `_to_crcs`."""
     count = len(crcs)
     if not any(known):
@@ -255,10 +255,13 @@ def to_texts(crcs: array[int], known: bytes) -> list[str | None]:
     four, six = crcs.tobytes(), bytearray(6 * count)
     for place in range(4):
         six[place::6] = four[place::4]
-    text = bytearray(b2a_base64(six, newline=False))
-    text[6::8] = text[7::8] = b"=" * count
-    joined = text.decode("ascii")
-    texts = [joined[start : start + 8] for start in range(0, 8 * count, 8)]
+    digits = b2a_base64(six, newline=False)
+    lines = bytearray(b"??????==\n" * count)
+    for place in range(6):
+        lines[place::9] = digits[place::8]
+    texts = _split(lines.decode("ascii"))
+    if 0 not in known:
+        return texts
     return [text if there else None for text, there in zip(texts, known, strict=True)]
 
 

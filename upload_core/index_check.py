@@ -189,18 +189,18 @@ def checked_table(
     """
     problems = check_columns(columns, allow_case_duplicates=allow_case_duplicates, strict_wire=strict_wire)
     refused = {problem.row for problem in problems}
-    sizes = array("q")
+    sizes, size_of = array("q"), source.size
     for row, path in enumerate(columns.paths):
         size = 0
         if path is not None and row + 1 not in refused:
             try:
-                size = source.size(path)
+                size = size_of(path)
             except SourceError as error:
                 rule = "missing" if isinstance(error, SourceMissingError) else "source"
                 problems.append(Problem(row + 1, path, rule, source.problem_with(path) or str(error)))
             else:
-                indexed = None if columns.sizes is None else parse_size(columns.sizes[row])
-                if indexed is not None and indexed != size:
+                cell = None if columns.sizes is None else columns.sizes[row]
+                if cell != size and (indexed := parse_size(cell)) is not None and indexed != size:
                     message = f"is {size:,} bytes long, but {indexed:,} in the index; index it again"
                     problems.append(Problem(row + 1, path, "size-differs", message))
         sizes.append(size)

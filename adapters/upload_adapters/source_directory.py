@@ -29,6 +29,8 @@ FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK |
 _KNOWN_FOLDERS_MAX: Final = 50_000
 
 _READABLE_BY_ALL: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+_KIND_AND_READABLE: Final = stat.S_IFMT(0o177777) | _READABLE_BY_ALL
+_PLAIN_AND_READABLE: Final = stat.S_IFREG | _READABLE_BY_ALL
 
 
 class Skipped(NamedTuple):
@@ -102,8 +104,11 @@ class DirectorySource:
 
     def size(self, relpath: str) -> int:
         """The file's size in bytes; raises `SourceMissingError` or `SourceError` whenever it cannot be delivered."""
-        with _naming(relpath):
+        try:
             return self._size(relpath)
+        except SourceError:
+            with _naming(relpath):
+                raise
 
     def _size(self, relpath: str) -> int:
         _refuse_bad_path(relpath)
@@ -117,6 +122,8 @@ class DirectorySource:
             raise SourceError(problem)
         try:
             status = os.stat(relpath, dir_fd=self._root_fd, follow_symlinks=False)
+            if status.st_mode & _KIND_AND_READABLE == _PLAIN_AND_READABLE:  # as nearly all are
+                return status.st_size
             if stat.S_ISLNK(status.st_mode):
                 status = os.stat("/".join(self._resolved(relpath)), dir_fd=self._root_fd, follow_symlinks=False)
             _refuse_special(status)
