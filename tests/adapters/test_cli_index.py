@@ -2,8 +2,8 @@
 
 import csv
 import io
-import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
