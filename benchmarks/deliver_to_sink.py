@@ -31,7 +31,7 @@ from upload_adapters.local.places import LOCAL_LIMITS
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import UploadClient
-from upload_core.ports import Archive, Ports
+from upload_core.ports import Archive, Clock, Dispatcher, Ports
 
 if TYPE_CHECKING:
     import subprocess
@@ -45,6 +45,11 @@ def archive_for(transport: str, url: str, bucket: str, ca: str | None) -> Archiv
     if transport == "boto3":
         return _over_boto3(url, bucket, ca)
     raise SystemExit(f"no transport is called {transport}; there are {', '.join(TRANSPORTS)}")
+
+
+def dispatcher_for(transport: str, clock: Clock) -> Dispatcher:
+    """What runs the transfers of this transport."""
+    return ThreadDispatcher(clock)
 
 
 def _over_boto3(url: str, bucket: str, ca: str | None) -> Archive:
@@ -86,7 +91,7 @@ def ports_for(options: Any, validator: str, console: SilentConsole) -> Ports:
         control=DirectoryControlBucket(os.path.join(directory, "control")),
         pipeline=SocketPipeline(validator),
         identity=OperatingSystemIdentity(),
-        dispatcher=ThreadDispatcher(clock),
+        dispatcher=dispatcher_for(options.transport, clock),
         console=console,
         clock=clock,
         dump=DirectoryStateDump(),
