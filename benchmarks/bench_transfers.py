@@ -306,6 +306,7 @@ def _small(key: str, scale: Scale, *, tls: bool, of_s5cmd: float, of_boto3: floa
     yield comparison.cpu(S5CMD, of_s5cmd, everybody=True)
     yield comparison.cpu("put_object", of_boto3)
     yield comparison.speed(S5CMD, None if tls else 3.5)
+    yield comparison.memory(None)
 
 
 def t1(scale: Scale) -> Iterator[Figure]:
@@ -336,6 +337,7 @@ def t4(scale: Scale) -> Iterator[Figure]:
             slow.append(("aws cli", aws_cli))
         comparison.measure(*slow, rounds=min(FEW, scale.rounds))
         yield comparison.cpu(S5CMD, goal, everybody=True)
+        yield comparison.memory(None)
 
 
 def t5(scale: Scale) -> Iterator[Figure]:

@@ -31,7 +31,7 @@ from upload_adapters.local.places import LOCAL_LIMITS
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import UploadClient
-from upload_core.ports import Archive, Ports
+from upload_core.ports import Archive, Clock, Dispatcher, Ports
 
 if TYPE_CHECKING:
     import subprocess
@@ -47,6 +47,11 @@ def archive_for(transport: str, url: str, bucket: str, ca: str | None) -> Archiv
     if transport == "curl":
         return _over_curl(url, bucket, ca)
     raise SystemExit(f"no transport is called {transport}; there are {', '.join(TRANSPORTS)}")
+
+
+def dispatcher_for(transport: str, clock: Clock) -> Dispatcher:
+    """What runs the transfers of this transport."""
+    return ChannelDispatcher(clock)  # by boto3 there is no channel, and all goes by its threads
 
 
 def _over_boto3(url: str, bucket: str, ca: str | None) -> Archive:
@@ -127,7 +132,7 @@ def ports_for(options: Any, validator: str, console: SilentConsole) -> Ports:
         control=DirectoryControlBucket(os.path.join(directory, "control")),
         pipeline=SocketPipeline(validator),
         identity=OperatingSystemIdentity(),
-        dispatcher=ChannelDispatcher(clock),
+        dispatcher=dispatcher_for(options.transport, clock),
         console=console,
         clock=clock,
         dump=DirectoryStateDump(),
