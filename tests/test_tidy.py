@@ -222,7 +222,7 @@ def test_the_core_does_not_name_an_adapter_even_for_its_types():
 
 
 def test_importing_the_core_imports_no_adapter_and_nothing_heavy():
-    heavy = {"boto3", "botocore", "click", "narwhals", "numpy", "pandas", "pyarrow", "rich", "upload_adapters"}
+    heavy = {"boto3", "botocore", "click", "email", "narwhals", "numpy", "pandas", "pyarrow", "rich", "upload_adapters"}
     code = "import sys, upload_core; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert heavy & set(done.stdout.split()) == set()

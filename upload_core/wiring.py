@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -60,6 +59,9 @@ class Wiring(Protocol):
 @cache
 def default_wiring() -> Wiring:
     """The installed provider of adapters; raises `ConfigurationError` if there is none."""
+    # Here, because half of it is a mail parser: a host that brings its own ports pays for none of that.
+    from importlib.metadata import entry_points
+
     found = sorted(entry_points(group=GROUP), key=lambda entry: entry.name != "default")
     if not found:
         raise ConfigurationError(f"no package offers adapters (entry point group {GROUP}); pass ports= or install one")

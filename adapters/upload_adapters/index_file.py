@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from upload_adapters.arrow_columns import numbers_of, texts_of
 from upload_adapters.durable import write_durably
-from upload_adapters.frames import joined
+from upload_core.columns import joined
 from upload_core.errors import ConfigurationError, IndexProblemsError
 from upload_core.index_check import IndexColumns, Problem
 from upload_core.text import printable

@@ -27,10 +27,8 @@ FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK |
 """What nothing but a plain file is opened with, should it become something else in the last moment."""
 
 _KNOWN_FOLDERS_MAX: Final = 50_000
-
-_READABLE_BY_ALL: Final = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
-_KIND_AND_READABLE: Final = stat.S_IFMT(0o177777) | _READABLE_BY_ALL
-_PLAIN_AND_READABLE: Final = stat.S_IFREG | _READABLE_BY_ALL
+_KIND_AND_READABLE: Final = 0o170444
+_PLAIN_AND_READABLE: Final = stat.S_IFREG | 0o444
 
 
 class Skipped(NamedTuple):
@@ -106,9 +104,8 @@ class DirectorySource:
         """The file's size in bytes; raises `SourceMissingError` or `SourceError` whenever it cannot be delivered."""
         try:
             return self._size(relpath)
-        except SourceError:
-            with _naming(relpath):
-                raise
+        except SourceError as error:
+            raise type(error)(f"{_quoted(relpath)} {error}") from error.__cause__
 
     def _size(self, relpath: str) -> int:
         _refuse_bad_path(relpath)
@@ -127,8 +124,7 @@ class DirectorySource:
             if stat.S_ISLNK(status.st_mode):
                 status = os.stat("/".join(self._resolved(relpath)), dir_fd=self._root_fd, follow_symlinks=False)
             _refuse_special(status)
-            readable = status.st_mode & _READABLE_BY_ALL == _READABLE_BY_ALL
-            if not readable and not os.access(relpath, os.R_OK, dir_fd=self._root_fd):
+            if not os.access(relpath, os.R_OK, dir_fd=self._root_fd):
                 raise SourceError("may not be read by this user; change its permissions")
         except OSError as error:
             raise _translated(error) from error
