@@ -105,7 +105,7 @@ class DirectorySource:
         try:
             return self._size(relpath)
         except SourceError as error:
-            raise type(error)(f"{_quoted(relpath)} {error}") from error.__cause__
+            raise type(error)(f"{quoted(relpath)} {error}") from error.__cause__
 
     def _size(self, relpath: str) -> int:
         _refuse_bad_path(relpath)
