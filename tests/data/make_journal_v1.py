@@ -82,6 +82,16 @@ IN_PARTS: list[list[ev.Event]] = [
 ]
 
 
+PACED: list[list[ev.Event]] = [
+    [ev.SessionOpened(1, "ada@host:1", 0, 1), ev.LockAcquired('"etag-1"')],
+    [ev.ConcurrencyChanged(16, "throughput grew"), *(ev.TransferQueued(n) for n in (0, 1))],
+    [ev.TransfersPaused("window", "outside 22:00-06:00"), ev.TransferStarted(0), ev.TransferStarted(1)],
+    [ev.TransfersPaused("user", ""), ev.TransfersContinued("window"), ev.TransferCompleted(0, 10, "yH2GHg==")],
+    [ev.TransfersContinued("user"), ev.ConcurrencyChanged(8, "the store asked for patience")],
+    [ev.TransfersPaused("host", "a backup runs"), ev.StopRequested("enough for today")],
+]
+
+
 def every_kind(path: Path) -> None:
     """One of each kind of event, in a life that is odd but legal."""
     created = ev.DeliveryCreated(
@@ -120,11 +130,21 @@ def in_parts(path: Path) -> None:
     journal.close()
 
 
+def paced(path: Path) -> None:
+    """A delivery whose level changed, and that was paused for several reasons at once."""
+    created = ev.DeliveryCreated("demo", "3", "staging", "ada@host:1", "/data", "s3://a", TABLE.digest, len(TABLE))
+    journal = DirectoryJournal(path)
+    journal.create(created, TABLE, time_ms=START_MS)
+    for number, events in enumerate(PACED, 1):
+        journal.append(events, time_ms=START_MS + 977 * number)
+    journal.close()
+
+
 def main(directory: Path, *names: str) -> None:
     """Write them (or those named), and what they must replay to."""
     pinned = directory.joinpath("pins.json")
     pins = json.loads(pinned.read_text("utf-8")) if pinned.exists() else {}
-    for make in (every_kind, delivered, in_parts):
+    for make in (every_kind, delivered, in_parts, paced):
         if names and make.__name__ not in names:
             continue
         path = directory / make.__name__.replace("_", "-")

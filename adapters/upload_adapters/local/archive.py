@@ -116,10 +116,11 @@ class DirectoryArchive:
         while chunk := body.read(COPY_SIZE):
             crc = crc32(chunk, crc)
             size += len(chunk)
-            if attempt is not None:
-                attempt.spend(len(chunk))
-            with explained(self._named(relpath)):
-                write_all(fd, chunk)
+            with contextlib.nullcontext() if attempt is None else attempt.slot():
+                if attempt is not None:
+                    attempt.spend(len(chunk))
+                with explained(self._named(relpath)):
+                    write_all(fd, chunk)
         if size != body.size:
             body.verify_unchanged()
             raise SourceChangedError(

@@ -138,7 +138,8 @@ class MemoryArchive:
         if checksum is not None and actual != checksum:
             raise ChecksumMismatchError(relpath, expected=checksum, actual=actual)
         if attempt is not None:
-            attempt.spend(len(data))
+            with attempt.slot():
+                attempt.spend(len(data))
         body.verify_unchanged()
         if attempt is not None:
             attempt.commit()
