@@ -87,7 +87,7 @@ def measured(command: Sequence[str], **environment: str) -> Cost:
     with tempfile.NamedTemporaryFile("r") as out:
         done = subprocess.run(
             [str(program("measure")), out.name, *command],
-            env={**os.environ, **KEYS, **environment},
+            env={**_inherited(), **KEYS, **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -96,6 +96,11 @@ def measured(command: Sequence[str], **environment: str) -> Cost:
             raise RuntimeError(f"{' '.join(command[:3])} ... failed:\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
         found = json.load(out)
     return Cost(found["wall_s"], found["cpu_s"], found["rss_kib"], done.stdout)
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment, in which Python may keep what it compiled: nobody compiles a program at each start."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 # --- the peers -----------------------------------------------------------------------------------
@@ -163,6 +168,7 @@ def floor(connections: int) -> Callable[[WorkSet, Sink], Cost]:
 # --- ours ----------------------------------------------------------------------------------------
 
 THREADS: Final[Mapping[str, Mapping[str, int]]] = {
+    "curl": {"small": 64, "tiny": 64, "medium": 8, "large": 4, "latency": 384},
     "boto3": {"small": 2, "tiny": 2, "medium": 4, "large": 2, "latency": 64},
 }
 """Transfers at a time, by transport and kind of work; boto3's small files get slower with each thread."""

@@ -182,10 +182,10 @@ class CurlChannel:
         result: StoredObject | Exception | None
         if status != 200:
             result = refusal(status, b"".join(answer.body), f"storing {request.relpath!r}")
-        elif answer.header(b"x-amz-checksum-crc32") != request.checksum:
-            result = None
         else:
-            result = StoredObject(request.relpath, request.size, request.checksum, answer.header(b"etag"))
+            checksum, etag = answer.headers(b"x-amz-checksum-crc32", b"etag")
+            confirmed = checksum == request.checksum
+            result = StoredObject(request.relpath, request.size, checksum, etag) if confirmed else None
         self._reuse(request)
         return request.tag, result
 

@@ -100,9 +100,15 @@ class Answer:
             self.kept += len(data)
             self.body.append(data)
 
-    def header(self, name: bytes) -> str:
-        """The value of a header, named in lower case; "" if there is none."""
-        for line in self.lines:
-            if line[len(name) : len(name) + 1] == b":" and line[: len(name)].lower() == name:
-                return line[len(name) + 1 :].strip().decode("latin-1")
-        return ""
+    def headers(self, *names: bytes) -> list[str]:
+        """The values of these headers, named in lower case; "" for one that is not there."""
+        raw = b"".join(self.lines)
+        folded = raw.lower()
+        found: list[str] = []
+        for name in names:
+            start = folded.find(b"\n%b:" % name) + len(name) + 2  # a header is never the first line
+            if start == len(name) + 1:
+                found.append("")
+            else:
+                found.append(raw[start : folded.find(b"\n", start)].strip().decode("latin-1"))
+        return found

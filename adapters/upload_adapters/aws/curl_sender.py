@@ -178,17 +178,16 @@ class CurlSender:
             if part.failure is not None:
                 raise part.failure from None
             raise
-        if answer.header(b"x-amz-checksum-crc32") != part.checksum:
+        checksum, etag = answer.headers(b"x-amz-checksum-crc32", b"etag")
+        if checksum != part.checksum:
             raise ArchiveError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
-        return StoredPart(number, part.checksum, answer.header(b"etag"))
+        return StoredPart(number, checksum, etag)
 
 
 def _seen(answer: Answer) -> dict[str, str]:
     """The fields of an answer that count, under boto3's names."""
-    found = {"ETag": answer.header(b"etag")}
-    if checksum := answer.header(b"x-amz-checksum-crc32"):
-        found["ChecksumCRC32"] = checksum
-    return found
+    checksum, etag = answer.headers(b"x-amz-checksum-crc32", b"etag")
+    return {"ETag": etag, "ChecksumCRC32": checksum} if checksum else {"ETag": etag}
 
 
 if TYPE_CHECKING:

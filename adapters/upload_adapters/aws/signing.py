@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Sequence
 from time import gmtime, strftime
 from typing import Final, Protocol
@@ -19,6 +20,7 @@ UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 UNSIGNED_TRAILER: Final = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 """The payload of a body in chunks whose checksum stands behind it."""
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9/._~-]*")
 _BLOCK_BYTES: Final = 64  # of SHA-256, for HMAC (RFC 2104)
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
@@ -41,7 +43,7 @@ def quoted(key: str) -> str:
     >>> quoted("a b/c+d.fits")
     'a%20b/c%2Bd.fits'
     """
-    return quote(key, safe="/-._~")
+    return key if _PLAIN.fullmatch(key) else quote(key, safe="/-._~")
 
 
 class Signer:
