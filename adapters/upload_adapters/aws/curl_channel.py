@@ -1,4 +1,4 @@
-"""Many small objects on their way to S3 at once, from one thread: libcurl's multi interface over a selector.
+"""Many small objects on their way to S3 at once, from one thread: libcurl's multi interface.
 
 Rule: a request is made once. Whatever is not a plain success is handed back as it is, for the ordinary path to repeat and
 to judge; nothing is decided here.
@@ -18,55 +18,11 @@ from upload_adapters.aws.curl_handle import Answer, failure, new_handle, refusal
 from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
 from upload_core.ports import Channel, StoredObject
 
-_IN, _OUT = 1, 4
-"""`POLLIN` and `POLLOUT`, which epoll and poll have in common."""
-_WANTED: Final = {pycurl.POLL_IN: _IN, pycurl.POLL_OUT: _OUT, pycurl.POLL_INOUT: _IN | _OUT}
-_READY: Final = {_OUT: pycurl.CSELECT_OUT, _IN | _OUT: pycurl.CSELECT_IN | pycurl.CSELECT_OUT}
 _FIXED_HEADERS: Final = ["Expect:", "Accept:", "User-Agent:", "Content-Type: application/octet-stream"]
 """An empty one is not sent. Waiting for "100 Continue" would cost a small file a round trip and save it nothing."""
-
-
-class _Sockets:
-    """The sockets that libcurl watches, by epoll where there is one.
-
-    libcurl lets go of a socket after each request and takes it up again with the next; the system is not told of that,
-    which would cost two calls per file. A socket that nobody wants is let go once it is heard of.
-    """
-
-    def __init__(self) -> None:
-        self._epoll = select.epoll() if hasattr(select, "epoll") else None
-        self._poll: Any = self._epoll or select.poll()
-        self._wanted: dict[int, int] = {}
-        self._known: dict[int, int] = {}
-
-    def want(self, fd: int, events: int) -> None:
-        """Watch the socket for these from now on; 0 for none, after which the number may become another one's."""
-        self._wanted[fd] = events
-        if not events:
-            self._known[fd] = 0
-        elif self._known.get(fd) != events:
-            try:
-                self._poll.modify(fd, events)
-            except OSError:  # it is new, or the one that had its number is closed
-                self._poll.register(fd, events)
-            self._known[fd] = events
-
-    def ready(self, timeout_s: float) -> list[tuple[int, int]]:
-        """The sockets at which something happened that is wanted, and what."""
-        found = self._poll.poll(timeout_s if self._epoll is not None else timeout_s * 1000)
-        wanted = []
-        for fd, events in found:
-            if self._wanted.get(fd):
-                wanted.append((fd, events))
-            else:
-                self._known.pop(fd, None)
-                self._wanted.pop(fd, None)
-                self._poll.unregister(fd)
-        return wanted
-
-    def close(self) -> None:
-        if self._epoll is not None:
-            self._epoll.close()
+LOOK_S: Final = 0.01
+"""Longest wait before all requests are looked at again: a wake is heard as late, and so is a socket beyond the number
+that `select` can watch. libcurl's other interface, which tells of each socket, costs a third more for each small file."""
 
 
 class _Request:
@@ -95,17 +51,14 @@ class CurlChannel:
         signer = Signer(endpoint.host, endpoint.region, endpoint.keys, endpoint.now_ms)
         self._form = Form(signer, "PUT", UNSIGNED_PAYLOAD, ["x-amz-checksum-crc32"])
         self._multi: Any = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
         self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
-        self._sockets = _Sockets()
-        self._due_s: float | None = None
         self._free: list[_Request] = []
         self._under_way: dict[Any, _Request] = {}
         self._wakened, self._waker = socket.socketpair()
         self._wakened.setblocking(False)
+        self._waking = select.poll()
+        self._waking.register(self._wakened, select.POLLIN)
         self._waker.setblocking(False)
-        self._sockets.want(self._wakened.fileno(), _IN)
         self._closed = False
 
     @property
@@ -134,30 +87,20 @@ class CurlChannel:
         """Move all requests on and return those that ended, each with its object, its error, or None for a store that
         does not confirm the CRC32; waits up to `timeout_s` for the first, or until `wake`.
         """
-        self._turn(0.0)
-        found = self._ended()
-        if found or not timeout_s:
-            return found
-        self._turn(timeout_s)
-        return self._ended()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._multi.perform()
+            found = self._ended()
+            left_s = deadline - time.monotonic()
+            if found or left_s <= 0 or self._wait(left_s):
+                return found
 
-    def _turn(self, timeout_s: float) -> None:
-        """One look at the sockets; libcurl is told of those that are ready, and of the time."""
-        act = self._multi.socket_action
-        due_s = self._due_s
-        if due_s is not None:
-            left_s = due_s - time.monotonic()
-            if left_s <= 0:
-                self._due_s = None
-                act(pycurl.SOCKET_TIMEOUT, 0)
-            elif left_s < timeout_s:
-                timeout_s = left_s
-        waker = self._wakened.fileno()
-        for fd, events in self._sockets.ready(timeout_s):
-            if fd == waker:
-                self._drain()
-            else:  # an error or a hang-up is for libcurl to find by reading
-                act(fd, _READY.get(events & (_IN | _OUT), pycurl.CSELECT_IN))
+    def _wait(self, timeout_s: float) -> bool:
+        """Wait until something happens at a socket; True if it was a wake."""
+        if self._under_way:
+            self._multi.select(min(timeout_s, LOOK_S))
+            timeout_s = 0.0
+        return bool(self._waking.poll(timeout_s * 1000)) and self._drain()
 
     def _ended(self) -> list[tuple[int, StoredObject | Exception | None]]:
         found: list[tuple[int, StoredObject | Exception | None]] = []
@@ -193,14 +136,6 @@ class CurlChannel:
         request.answer.clear()
         self._free.append(request)
 
-    # --- what libcurl asks for --------------------------------------------------------------------
-
-    def _watch(self, what: int, fd: int, multi: Any, data: Any) -> None:
-        self._sockets.want(fd, _WANTED.get(what, 0))
-
-    def _set_timer(self, timeout_ms: int) -> None:
-        self._due_s = None if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
-
     # --- from other threads -----------------------------------------------------------------------
 
     def wake(self) -> None:
@@ -210,12 +145,13 @@ class CurlChannel:
         except OSError:
             return  # full, so it is awake anyway; or closed
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
         try:
             while self._wakened.recv(4096):
                 pass
         except BlockingIOError:
-            return
+            pass
+        return True
 
     def close(self) -> list[int]:
         """Break off what is under way and give back all connections; returns the tags of what nobody will hear of."""
@@ -231,7 +167,6 @@ class CurlChannel:
             request.handle.close()
         self._free.clear()
         self._multi.close()
-        self._sockets.close()
         self._wakened.close()
         self._waker.close()
         return lost
