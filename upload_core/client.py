@@ -6,7 +6,7 @@ Nothing here prints, exits, configures logging or reads a clock: all of that goe
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from upload_core import commands as cmd
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.engine import Engine, Observer
+from upload_core.engine import Callback, Engine, Observer
 from upload_core.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
@@ -34,7 +34,7 @@ from upload_core.outcomes import Summary
 from upload_core.ports import Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
-from upload_core.views import STATE_HEADER, SentBytes, client_file, state_rows, summary_of
+from upload_core.views import STATE_HEADER, client_file, state_rows, summary_of
 from upload_core.wiring import WiringRequest, default_wiring
 
 if TYPE_CHECKING:
@@ -150,7 +150,6 @@ class UploadClient:
         self._pauses: dict[str, str] = {}
         self._unrecorded_end: tuple[str, str] | None = None
         self._began_ms = 0
-        self._sent = SentBytes()
 
     def _begin_with(self, dataset: str, delivery_id: str, transfer_type: str, table: FileTable) -> None:
         """The delivery as the index alone tells it; connecting replaces it by the journal's, if there is one."""
@@ -227,22 +226,31 @@ class UploadClient:
         return summary_of(
             self._delivery,
             unrecorded_end=self._unrecorded_end,
-            bytes_sent=self._sent.total,
+            bytes_sent=self.bytes_sent,
             seconds=round(seconds, 3),
             journal=self._ports.journal.name,
         )
 
     # --- driving it ------------------------------------------------------------------------------
 
-    def subscribe(self, callback: Observer) -> Callable[[], None]:
-        """Have `callback(record)` called after each event is journaled and applied; returns a function that ends it."""
-        self._observers.append(callback)
+    def subscribe(self, callback: Callback, *, kinds: Collection[type[ev.Event]] | None = None) -> Callable[[], None]:
+        """Have `callback(record)` called after each event is journaled and applied; returns a function that ends it.
+
+        With `kinds` only of those: a delivery of a million files has five million events, and being told costs.
+        """
+        observer = Observer(callback, None if kinds is None else frozenset(kinds))
+        self._observers.append(observer)
 
         def unsubscribe() -> None:
             with suppress(ValueError):
-                self._observers.remove(callback)
+                self._observers.remove(observer)
 
         return unsubscribe
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of files that this session has stored, parts of large ones included."""
+        return 0 if self._engine is None else self._engine.sent.total
 
     def connect(self) -> None:
         """Open the journal and a session: sign in, take the lock, settle what earlier sessions left in doubt.
@@ -263,7 +271,8 @@ class UploadClient:
             self._finish()
             raise NothingToDoError("all files are valid already; there is nothing to do")
         engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
-        self._observers.insert(0, self._notice)
+        if self.debug:
+            self._observers.insert(0, Observer(self._show))
         engine.pauses = self._pauses
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
@@ -511,10 +520,8 @@ class UploadClient:
         else:
             self.cmessage(f"state written to {place}", "info")
 
-    def _notice(self, record: Record) -> None:
-        self._sent.notice(self._delivery, record.event)
-        if self.debug:
-            self.cmessage(f"{record.time} {record.seq} {record.event}", "info")
+    def _show(self, record: Record) -> None:
+        self.cmessage(f"{record.time} {record.seq} {record.event}", "info")
 
     def _require_engine(self) -> Engine:
         if self._engine is None or self._engine.closed:

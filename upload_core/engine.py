@@ -6,10 +6,12 @@ performs the effects; what comes of those goes back to the delivery. Nobody else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar, assert_never
+
+import attrs
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
@@ -33,8 +35,19 @@ from upload_core.owner_lock import OwnerLock
 from upload_core.ports import Ports, TransferType
 from upload_core.retry import OutageProbe, insist
 from upload_core.timestamps import iso
+from upload_core.views import SentBytes
 
-Observer = Callable[[Record], object]
+Callback = Callable[[Record], object]
+
+
+@attrs.frozen(eq=False)
+class Observer:
+    """Somebody who is told of records once they are journaled and applied; of all, or of some kinds of event."""
+
+    callback: Callback
+    kinds: Collection[type[ev.Event]] | None = None
+
+
 T = TypeVar("T")
 
 SNAPSHOT_EVERY: Final = 500_000
@@ -56,6 +69,7 @@ class Engine:
         self.ports = ports
         self.observers = observers
         self.closed = False
+        self.sent = SentBytes()
         delivery.limits = ports.limits
         kind: TransferType = "sample" if created.transfer_type == "sample" else "staging"
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
@@ -102,20 +116,22 @@ class Engine:
         first = delivery.facts.seq + 1
         for event in events:
             delivery.apply(event, time_ms)
+        self.sent.count(delivery, events)
         if self.observers:
-            stamp = iso(time_ms)
-            self._tell([Record(seq, stamp, event) for seq, event in enumerate(events, first)])
+            self._tell(events, first, iso(time_ms))
         if delivery.facts.seq - self._snapshot_seq >= SNAPSHOT_EVERY:
             self._snapshot_seq = delivery.facts.seq
             self.ports.journal.snapshot(delivery)
 
-    def _tell(self, records: Sequence[Record]) -> None:
+    def _tell(self, events: Sequence[ev.Event], first: int, stamp: str) -> None:
         """Call the observers; one that raises is called no more, and its error is raised once all others were told."""
         failures: list[Exception] = []
-        for record in records:
+        for seq, event in enumerate(events, first):
             for observer in tuple(self.observers):
+                if observer.kinds is not None and type(event) not in observer.kinds:
+                    continue
                 try:
-                    observer(record)
+                    observer.callback(Record(seq, stamp, event))
                 except Exception as error:  # noqa: BLE001 - raised below
                     failures.append(error)
                     self.observers.remove(observer)

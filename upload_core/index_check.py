@@ -222,6 +222,8 @@ def parse_size(cell: int | float | str | None) -> int | None:
     >>> parse_size("4096"), parse_size(4096.0), parse_size(""), parse_size(float("nan"))
     (4096, 4096, None, None)
     """
+    if type(cell) is str and len(cell) < 19 and cell.isascii() and cell.isdigit():  # nearly every cell of a CSV
+        return int(cell)
     if cell is None or cell == "" or cell != cell:
         return None
     if isinstance(cell, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from upload_core import events as ev
@@ -23,21 +23,22 @@ class SentBytes:
         self._part_sizes: dict[int, int] = {}
         """Of files that are sent in parts, until their end."""
 
-    def notice(self, delivery: Delivery, event: ev.Event) -> None:
-        """To be told of each event once it is applied."""
-        match event:
-            case ev.TransferStarted():
-                self._part_sizes.pop(event.file, None)
-                if delivery.uploads and (upload := delivery.uploads.get(event.file)) is not None:
-                    self._part_sizes[event.file] = upload.part_size
-            case ev.UploadBegun():
-                self._part_sizes[event.file] = event.part_size
-            case ev.PartStored():
-                part_size = self._part_sizes.get(event.file, 0)
-                self.total += min(part_size, delivery.table.size(event.file) - (event.number - 1) * part_size)
-            case ev.TransferCompleted():
-                if self._part_sizes.pop(event.file, None) is None:
-                    self.total += event.size
+    def count(self, delivery: Delivery, events: Sequence[ev.Event]) -> None:
+        """To be told of each batch once it is applied."""
+        for event in events:
+            match event:
+                case ev.TransferCompleted():
+                    if self._part_sizes.pop(event.file, None) is None:
+                        self.total += event.size
+                case ev.TransferStarted():
+                    self._part_sizes.pop(event.file, None)
+                    if delivery.uploads and (upload := delivery.uploads.get(event.file)) is not None:
+                        self._part_sizes[event.file] = upload.part_size
+                case ev.UploadBegun():
+                    self._part_sizes[event.file] = event.part_size
+                case ev.PartStored():
+                    part_size = self._part_sizes.get(event.file, 0)
+                    self.total += min(part_size, delivery.table.size(event.file) - (event.number - 1) * part_size)
 
 
 def client_file(delivery: Delivery, file: int, root: str, max_retries: int) -> ClientFile:

@@ -629,6 +629,16 @@ def test_stop_from_another_thread_takes_effect_within_five_seconds(hanging):
 # --- observers -----------------------------------------------------------------------------------
 
 
+def test_an_observer_of_some_kinds_is_told_of_nothing_else(world):
+    client = world.client()
+    seen, every = [], []
+    client.subscribe(seen.append, kinds=[ev.FileValidated, ev.SessionClosed])
+    client.subscribe(every.append)
+    client.run()
+    assert seen == [record for record in every if isinstance(record.event, ev.FileValidated | ev.SessionClosed)]
+    assert len(seen) > 1
+
+
 def test_observers_get_each_record_once_after_it_is_journaled_and_applied(world):
     client = world.client()
     seen = []

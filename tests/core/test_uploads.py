@@ -181,7 +181,7 @@ def sent(*events, before=()):
     delivery, count = delivery_after(*OPENING, *before), SentBytes()
     for event in events:
         delivery.apply(event, 0)
-        count.notice(delivery, event)
+        count.count(delivery, [event])
     return count.total
 
 

@@ -18,7 +18,6 @@ from upload_core.client import UploadClient
 from upload_core.journal import Record
 from upload_core.messages import describe
 from upload_core.ports import MessageType
-from upload_core.views import SentBytes
 
 if TYPE_CHECKING:
     import rich.live
@@ -55,14 +54,13 @@ class Progress:
         self._console = console
         self._client = client
         self._began = time.monotonic()
-        self._sent = SentBytes()
         self._file_lines = 0
         self._live: rich.live.Live | None = None
         self._ended = threading.Event()
         self._ticker: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        self._client.subscribe(self._notice)
+        self._client.subscribe(self._notice, kinds=SHOWN)
         if self._console.quiet:
             return self
         if self._console.is_terminal:
@@ -96,10 +94,7 @@ class Progress:
 
     def _notice(self, record: Record) -> None:
         event = record.event
-        self._sent.notice(self._client.delivery, event)
-        mtype = SHOWN.get(type(event))
-        if mtype is None:
-            return
+        mtype = SHOWN[type(event)]
         text = describe(event)
         if isinstance(event, ev.FileEvent):
             self._file_lines += 1
@@ -124,11 +119,11 @@ class Progress:
         delivery = self._client.delivery
         counts = delivery.public_counts()
         judged = counts["valid"] + counts["invalid"]
-        rate = self._sent.total / max(0.001, time.monotonic() - self._began)
+        rate = self._client.bytes_sent / max(0.001, time.monotonic() - self._began)
         parts = [
             f"{judged + counts['done']:,} of {len(delivery):,} files stored",
             f"{judged:,} judged",
-            f"{size(self._sent.total)} sent, {size(round(rate))}/s",
+            f"{size(self._client.bytes_sent)} sent, {size(round(rate))}/s",
         ]
         wrong = counts["failed"] + counts["invalid"]
         if wrong:

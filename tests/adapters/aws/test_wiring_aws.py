@@ -286,7 +286,7 @@ def killed_at(client, kind, nth=1):
         if left[0] <= 0:
             raise Killed
 
-    client._observers.append(kill)
+    client.subscribe(kill)
     with pytest.raises(Killed):
         client.run()
     die(client)
