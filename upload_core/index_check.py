@@ -11,6 +11,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import repeat
 from operator import lt
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from unicodedata import normalize
@@ -127,6 +128,7 @@ WIRE_RULES: Final = (
 )
 """Rules that hold only for archives whose validator reads the index with pandas' defaults."""
 
+_SIZE_LINES: Final = re.compile(r"(?:[0-9]{1,18}\n)*+")
 _NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
 _TRUTH: Final = frozenset(["True", "TRUE", "true", "False", "FALSE", "false"])
 
@@ -190,7 +192,8 @@ def checked_table(
     problems = check_columns(columns, allow_case_duplicates=allow_case_duplicates, strict_wire=strict_wire)
     refused = {problem.row for problem in problems}
     sizes, size_of = array("q"), source.size
-    for row, path in enumerate(columns.paths):
+    cells: Iterable[int | float | str | None] = repeat(None) if columns.sizes is None else columns.sizes
+    for row, (path, cell) in enumerate(zip(columns.paths, cells, strict=False)):
         size = 0
         if path is not None and row + 1 not in refused:
             try:
@@ -199,7 +202,6 @@ def checked_table(
                 rule = "missing" if isinstance(error, SourceMissingError) else "source"
                 problems.append(Problem(row + 1, path, rule, source.problem_with(path) or str(error)))
             else:
-                cell = None if columns.sizes is None else columns.sizes[row]
                 if cell != size and (indexed := parse_size(cell)) is not None and indexed != size:
                     message = f"is {size:,} bytes long, but {indexed:,} in the index; index it again"
                     problems.append(Problem(row + 1, path, "size-differs", message))
@@ -381,7 +383,9 @@ def _is_checksum(cell: object) -> bool:
 
 
 def _are_sizes(cells: Sequence[Any]) -> bool:
-    """True only if every cell is a plain int that can be a size; false says nothing."""
+    """True only if every cell is a plain int that can be a size, or its digits; false says nothing."""
+    if isinstance(cells, TextColumn):
+        return all(_SIZE_LINES.fullmatch(chunk) for chunk in cells.chunks)
     return set(map(type, cells)) == {int} and min(cells) >= 0 and max(cells) < 2**63
 
 

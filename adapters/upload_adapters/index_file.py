@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from upload_adapters.arrow_columns import numbers_of, texts_of
 from upload_adapters.durable import write_durably
-from upload_core.columns import joined
+from upload_core.columns import CHUNK_ROWS, TextColumn, lines_of
 from upload_core.errors import ConfigurationError, IndexProblemsError
 from upload_core.index_check import IndexColumns, Problem
 from upload_core.text import printable
@@ -74,7 +74,7 @@ def _read_csv(path: str | os.PathLike[str]) -> IndexColumns:
         try:
             header = next(reader, [])
             wanted = _places(header, path)
-            columns: dict[str, list[str]] = {name: [] for name in wanted}
+            columns = {name: _Growing() for name in wanted}
             uneven: list[Problem] = []
             first = 1
             while rows := list(islice(reader, _ROWS)):
@@ -88,8 +88,35 @@ def _read_csv(path: str | os.PathLike[str]) -> IndexColumns:
             raise ConfigurationError(f"the index {_shown(path)} is no CSV: line {reader.line_num}: {error}") from error
     if uneven:
         raise IndexProblemsError(uneven)
-    checksums = columns.get("checksum")
-    return IndexColumns(joined(columns["path"]), None if checksums is None else joined(checksums), columns.get("size"))
+    whole = {name: column.whole() for name, column in columns.items()}
+    return IndexColumns(whole["path"], whole.get("checksum"), whole.get("size"))
+
+
+class _Growing:
+    """A column of texts that grows; it is kept as joined lines, which take a fifth of the room, until a text holds LF."""
+
+    def __init__(self) -> None:
+        self._chunks: list[str] = []
+        self._rest: list[str] = []
+        self._joins = True
+
+    def extend(self, texts: list[str]) -> None:
+        """Append texts."""
+        self._rest += texts
+        while self._joins and len(self._rest) >= CHUNK_ROWS:
+            chunk = lines_of(self._rest[:CHUNK_ROWS])
+            if chunk.count("\n") != CHUNK_ROWS:
+                self._joins = False
+                break
+            self._chunks.append(chunk)
+            del self._rest[:CHUNK_ROWS]
+
+    def whole(self) -> Sequence[str]:
+        """All of them."""
+        rest = lines_of(self._rest) if self._rest else ""
+        if self._joins and rest.count("\n") == len(self._rest):
+            return TextColumn([*self._chunks, rest] if rest else self._chunks)
+        return [*TextColumn(self._chunks), *self._rest]
 
 
 def _places(header: list[str], path: str | os.PathLike[str]) -> dict[str, int]:

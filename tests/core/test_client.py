@@ -26,6 +26,7 @@ from upload_core import (
 )
 from upload_core import events as ev
 from upload_core.errors import ArchiveError, ArchiveUnavailableError, SourceChangedError
+from upload_core.journal import Record
 from upload_core.outcomes import EXIT_CODES
 
 COUNTS = ("ready", "pending", "failed", "transferring", "done", "valid", "invalid")
@@ -631,7 +632,8 @@ def test_stop_from_another_thread_takes_effect_within_five_seconds(hanging):
 
 def test_an_observer_of_some_kinds_is_told_of_nothing_else(world):
     client = world.client()
-    seen, every = [], []
+    seen: list[Record] = []
+    every: list[Record] = []
     client.subscribe(seen.append, kinds=[ev.FileValidated, ev.SessionClosed])
     client.subscribe(every.append)
     client.run()
