@@ -119,6 +119,8 @@ class Concurrency:
     _ceiling: int = attrs.field(init=False, default=0)
     """The level at which pushbacks last began, 0 if there were none."""
     _calm: int = attrs.field(init=False, default=0)
+    _proven: tuple[int, int, int] = attrs.field(init=False, default=(0, 0, 0))
+    """Level, ceiling and hold when something was last done without a pushback."""
 
     def __attrs_post_init__(self) -> None:
         self.level_max = max(1, min(LEVEL_MAX, self.level_max))
@@ -127,8 +129,21 @@ class Concurrency:
     def observe(self, load: Load, seconds: float) -> Change | None:
         """Take in what was done in the last `seconds`, one interval; the new level, or None if it stays."""
         before = self.level
+        if not load.pushbacks and (load.files or load.bytes):
+            self._proven = self.level, self._ceiling, self._hold
         reason = self._pushed_back(load) if load.pushbacks else self._went_on(load, seconds)
         return Change(self.level, reason) if self.level != before else None
+
+    def cut_off(self) -> Change | None:
+        """The archive is out of reach: what was pushed back since it last did anything was that, and says nothing."""
+        if not self._proven[0]:
+            return None
+        before = self.level
+        (level, self._ceiling, self._hold), self._proven = self._proven, (0, 0, 0)
+        self._calm = 0
+        self._go_to(level)
+        self._hold_here()
+        return Change(level, "as before the archive was out of reach") if level != before else None
 
     # --- pushbacks -------------------------------------------------------------------------------
 

@@ -24,14 +24,16 @@ from upload_core.errors import (
     JournalError,
     LockLostError,
     PipelineError,
+    SignInCutError,
     StoppedError,
     UploadClientError,
 )
 from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
-from upload_core.owner_lock import OwnerLock
+from upload_core.owner_lock import OwnerLock, Ownership
 from upload_core.ports import Ports, TransferType
 from upload_core.retry import OutageProbe, insist
+from upload_core.sessions import outlasted
 from upload_core.timestamps import iso
 
 Observer = Callable[[Record], object]
@@ -43,6 +45,12 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
+SLICE_S: Final = 0.5
+"""How often a wait looks up: whoever asks for an end gets it within a second."""
+SUSPENSION_MS: Final = 30_000
+"""A wait that took so much longer than it was asked to, or clocks that differ by so much, mean that we stood still."""
+TURN_MAX_S: Final = 600.0
+"""Longest time that requests take between two waits, by the adapters' own timeouts."""
 STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -75,7 +83,17 @@ class Engine:
         """Finds the level, unless the host fixed it."""
         self._level = 1
         self._paced_ms = 0
-        self._probe = OutageProbe()
+        self._probe = OutageProbe(0, 0)
+        self._control_away = False
+        """Whether the control bucket did not answer our last look; then it is asked only when a probe is due."""
+        self._hasty = False
+        """Whether the session ends early, so that no outage is waited for."""
+        self.outage_waits_ms = 0
+        """How long single requests waited for outages to end."""
+        self._seen_ms: tuple[int, int] | None = None
+        self._lost_ms = 0
+        """How long we stood still without having done anything about it."""
+        self._load_counts = True
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
 
@@ -175,7 +193,7 @@ class Engine:
 
     def acquire_lock(self) -> None:
         """Take or re-enter the delivery's lock; raises `LockHeldError`."""
-        ownership = self._insist(self.lock.acquire)
+        ownership = self.insist(self.lock.acquire)
         self.record([ev.LockAcquired(ownership.etag, ownership.taken_over)])
         self._hold()
 
@@ -193,18 +211,22 @@ class Engine:
             self.record([ev.LockLost(str(error))])
             raise
         else:
-            self.record([ev.LockRenewed(ownership.etag)])
-            self._hold()
+            self._lock_renewed(ownership)
+
+    def _lock_renewed(self, ownership: Ownership) -> None:
+        self.record([ev.LockRenewed(ownership.etag)])
+        self._hold()
+
+    def release_lock(self) -> None:
+        """Give the lock back if it is ours."""
+        if self.insist(self.lock.release):
+            self.record([ev.LockReleased()])
 
     def _hold_until_ms(self) -> int:
         return self.delivery.facts.lock_ms + int(self.delivery.limits.lock_staleness_s * 1000 * LOCK_MARGIN)
 
     def _hold(self) -> None:
         self.ports.dispatcher.hold_until(self._hold_until_ms())
-
-    def _insist(self, act: Callable[[], T]) -> T:
-        """What `act` returns, tried a few times unless there is an outage anyway (see `retry.insist`)."""
-        return act() if self.delivery.facts.outage_ms else insist(act, self.ports.clock)
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -214,7 +236,7 @@ class Engine:
         self.guard()
         if label is not None:
             written = label
-            self._insist(lambda: control.put(self.keys.label, written))
+            self.insist(lambda: control.put(self.keys.label, written))
             self.record([ev.LabelWritten(self.keys.label)])
         settled = {VALID, INVALID, ABANDONED}
         expected = sum(delivery.counts[code] for code in range(len(delivery.counts)) if code not in settled)
@@ -224,17 +246,22 @@ class Engine:
         )
         index = b"".join(wire.encode_index(rows, checksums=table.has_checksums))
         self.guard()
-        self._insist(lambda: control.put(self.keys.index, index))
+        self.insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
     def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
-        """Ask for a validation run; what it is told of are the rows that our log gets from here on."""
+        """Ask for a validation run; what it is told of are the rows that our log gets from here on.
+
+        If the answer is lost, it is asked for again under the same key, which starts nothing twice.
+        """
         self.take(cmd.RequestRun())
         self.guard()
         facts = self.delivery.facts
         try:
-            answer = self.ports.pipeline.start(
-                agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+            answer = self.insist(
+                lambda: self.ports.pipeline.start(
+                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+                )
             )
         except PipelineError as error:
             self.record([ev.PipelineRefused(str(error))])
@@ -254,24 +281,28 @@ class Engine:
         if self.closed:
             return
         self.heed_pauses()
+        during_outage = bool(self.delivery.facts.outage_ms)
+        may_ask = self.may_ask()
         try:
-            self._find_level()
             self.guard()
-            self._poll()
-            self._tick(queue=queue)
+            self._find_level()
+            if may_ask or not self._control_away:
+                self._poll()
         except ArchiveUnavailableError as error:
             self.take(cmd.WorldFailed(str(error)))
+            may_ask = may_ask and during_outage  # the one that just began is probed later
+        self._tick(queue=queue, may_ask=may_ask)
 
     def start_pending(self) -> None:
         """Hand files in line to workers that are free."""
         self.heed_pauses()
-        self._tick(queue=False)
+        self._tick(queue=False, may_ask=self.may_ask())
 
-    def _tick(self, *, queue: bool) -> None:
-        probe = not self.delivery.facts.outage_ms or (not self.busy and self._probe.due(self.now_ms()))
-        if not self.delivery.facts.outage_ms:
-            self._probe = OutageProbe()
-        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, self._failed))
+    def _tick(self, *, queue: bool, may_ask: bool) -> None:
+        try:
+            self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, may_ask, self._failed))
+        except ArchiveUnavailableError as error:
+            self.take(cmd.WorldFailed(str(error)))
 
     def heed_pauses(self) -> None:
         """Record who wants a pause now and who no longer does; while anybody does, no order is begun."""
@@ -295,23 +326,35 @@ class Engine:
             return
         first, self._paced_ms = not self._paced_ms, self.now_ms()
         load = self.ports.dispatcher.load()
-        if first or self.delivery.facts.outage_ms or self.delivery.facts.paused:
+        counts, facts = self._load_counts and not first, self.delivery.facts
+        self._load_counts = not (facts.outage_ms or facts.paused)
+        if facts.outage_ms:
+            change = self._concurrency.cut_off()
+        elif counts and self._load_counts:
+            change = self._concurrency.observe(load, passed_s)
+        else:
             return  # what a pause's last transfers and an outage's probes meet says nothing about how many would do well
-        change = self._concurrency.observe(load, passed_s)
         if change is not None:
             self.record([ev.ConcurrencyChanged(change.level, change.reason)])
             self._level = change.level
             self.ports.dispatcher.set_level(self._level)
 
     def guard(self) -> None:
-        """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""
+        """Whoever stood still, or let half of the lock's life pass, makes sure that it is ours before the next side effect."""
+        self._look_at_clocks(TURN_MAX_S)
+        if self._lost_ms:
+            self._wake_up()
         facts = self.delivery.facts
         if facts.lock_etag and self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
             self.renew_lock()
 
     def collect(self, timeout_s: float) -> None:
         """Take in what workers tell and hand back; raises `IdentityError` if one was refused for its credentials."""
-        news = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
+        news: list[fx.FileNews] = []
+        if self._dispatching:
+            self._look_at_clocks(TURN_MAX_S)
+            news = self.ports.dispatcher.collect(timeout_s)
+            self._look_at_clocks(timeout_s)
         if news:
             outcomes = [told for told in news if isinstance(told, fx.FileOutcome)]
             self.busy.difference_update([outcome.file for outcome in outcomes])
@@ -327,7 +370,9 @@ class Engine:
             self._polled_ms = now
             # after a long silence a row that never ended may be holding back those behind it
             facts, limits = self.delivery.facts, self.delivery.limits
+            self._control_away = True
             self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
+            self._control_away = False
             self.take(cmd.WorldAnswered())
 
     def hear(self, *, final: bool = False) -> bool:
@@ -345,6 +390,97 @@ class Engine:
             for file in (*done.failed, *done.stored):
                 self._failed.pop(file, None)
             self.take(done)
+
+    # --- outages and standing still --------------------------------------------------------------
+
+    def insist(self, act: Callable[[], T], *, guarded: bool = True) -> T:
+        """What `act`, which may be repeated, returns; an outage is waited for, and the lock kept meanwhile (`guarded`).
+
+        Raises `ArchiveUnavailableError` once the outage has lasted too long, `StoppedError` if an end is asked for while
+        it lasts. A session that ends early waits for no outage and tries a few times.
+        """
+        if self._hasty:
+            return act() if self.delivery.facts.outage_ms else insist(act, self.ports.clock)
+        ours = not self.delivery.facts.outage_ms
+        while True:
+            try:
+                result = act()
+            except SignInCutError:
+                raise
+            except ArchiveUnavailableError as error:
+                self.take(cmd.WorldFailed(str(error)))
+                if outlasted(self.delivery, self.now_ms()):
+                    raise
+                began_ms = self.now_ms()
+                while not self.may_ask():
+                    self.wait(SLICE_S)
+                self.outage_waits_ms += self.now_ms() - began_ms
+                if guarded:
+                    self.guard()
+            else:
+                self.take(cmd.WorldAnswered(again=ours))
+                return result
+
+    def may_ask(self) -> bool:
+        """Whether the archive may be asked now: always, except between the probes of an outage."""
+        began_ms = self.delivery.facts.outage_ms
+        if not began_ms:
+            return True
+        if self._probe.began_ms != began_ms:
+            self._probe = OutageProbe(began_ms, began_ms + int(self.delivery.limits.outage_s * 1000))
+            self._reconnect()
+        if not self._probe.due(self.now_ms()):
+            return False
+        self._reconnect()
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Let that time pass, or a little more; raises `StoppedError` as soon as an end is asked for."""
+        until_ms = self.now_ms() + round(seconds * 1000)
+        while (left_ms := until_ms - self.now_ms()) > 0:
+            self.heed_stop()
+            slice_s = min(SLICE_S, left_ms / 1000)
+            self._look_at_clocks(TURN_MAX_S)
+            self.ports.clock.sleep(slice_s)
+            self._look_at_clocks(slice_s)
+        self.heed_stop()
+
+    def _reconnect(self) -> None:
+        if self.ports.reconnect is not None:
+            self.ports.reconnect()
+
+    def _look_at_clocks(self, may_take_s: float) -> None:
+        """Notice that we stood still since the last look, which is no longer ago than that if we did not.
+
+        A clock that nobody sets stands still while a machine sleeps (on Linux and macOS), so the machine's time of day
+        gets ahead of it. Where it goes on, or where only the process was stopped, a wait took much longer than asked.
+        A time of day that was set back is neither.
+        """
+        clock = self.ports.clock
+        now, before = (clock.machine_ms(), clock.monotonic_ms()), self._seen_ms
+        self._seen_ms = now
+        if before is None:
+            return
+        day_ms, passed_ms = now[0] - before[0], now[1] - before[1]
+        lost_ms = max(day_ms - passed_ms, passed_ms - round(may_take_s * 1000))
+        if lost_ms >= SUSPENSION_MS:
+            self._lost_ms += lost_ms
+
+    def _wake_up(self) -> None:
+        """After we stood still: nothing is believed of connections, of the lock, or of how far the clocks are apart."""
+        lost_ms, self._lost_ms = self._lost_ms, 0
+        self.record([ev.SuspensionNoticed(lost_ms // 1000)])
+        self._load_counts = False
+        self._reconnect()
+        if not self.delivery.facts.lock_etag:
+            return
+        try:
+            # the network comes back some seconds after the machine, and nothing is written before the lock was seen
+            ownership = self.insist(self.lock.renew, guarded=False)
+        except LockLostError as error:
+            self.record([ev.LockLost(str(error))])
+            raise
+        self._lock_renewed(ownership)
 
     # --- end -------------------------------------------------------------------------------------
 
@@ -389,9 +525,10 @@ class Engine:
             raise
 
     def _end(self, outcome: str, reason: str, message: str) -> None:
+        self._hasty = bool(reason)
         self._cut_transfers()
         stop = partial(self._stop_validator, patient=not reason)
-        for act in (stop, self._end_uploads, self._release_lock):
+        for act in (stop, self._end_uploads, self.release_lock):
             try:
                 act()
             except JournalError:
@@ -410,12 +547,8 @@ class Engine:
         if d.validation_complete and d.facts.lock_etag:
             self.guard()
             known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self._insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
+            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
             self.record([ev.UploadEnded(file) for file in d.uploads])
-
-    def _release_lock(self) -> None:
-        if self._insist(self.lock.release):
-            self.record([ev.LockReleased()])
 
     def _cut_transfers(self) -> None:
         if not self._dispatching:
@@ -435,14 +568,19 @@ class Engine:
         if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
             return  # it is not ours to stop; or every request would wait for a world that does not answer
         self.guard()
-        if self.conversation.unsent is not None:
-            self._report(self.conversation.unsent)
-        self.guard()
-        self.record([self.conversation.say_stop(self.now_ms()), ev.StopReported()])
+        if (unsent := self.conversation.unsent) is not None:
+            self.insist(lambda: self._report(unsent))
+        self.say_stop()
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
-        deadline = self.now_ms() + int(wait_s * 1000)
-        while delivery.client_state == "stopping" and self.now_ms() < deadline:
+        deadline = self.now_ms() + int(wait_s * 1000) - self.outage_waits_ms
+        while delivery.client_state == "stopping" and self.now_ms() < deadline + self.outage_waits_ms:
             self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
-            self._insist(self.hear)
+            self.insist(self.hear)
         if delivery.client_state == "stopping":
-            self.hear(final=True)
+            self.insist(partial(self.hear, final=True))
+
+    def say_stop(self) -> None:
+        """Write our stop row, once."""
+        self.guard()
+        now_ms = self.now_ms()
+        self.record([self.insist(lambda: self.conversation.say_stop(now_ms)), ev.StopReported()])
