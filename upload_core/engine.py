@@ -360,6 +360,8 @@ class Engine:
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
             self.take(cmd.OutcomesFound(news))
+            if any(isinstance(told, fx.FileInspected) and told.holds is not fx.ArchiveHolds.UNKNOWN for told in news):
+                self._probe.answered()
             for outcome in outcomes:
                 if not isinstance(outcome, fx.FileStored) and outcome.fault is fx.Fault.IDENTITY:
                     raise IdentityError(outcome.message)

@@ -71,6 +71,10 @@ class OutageProbe:
         self._until_ms = until_ms
         self._wait_ms = PROBE_FIRST_MS
 
+    def answered(self) -> None:
+        """A question was answered, which is not yet a file stored: whether that works may be found out at once."""
+        self.next_ms = self.began_ms
+
     def due(self, now_ms: int) -> bool:
         """Whether the archive may be asked again now; if so, the next time is put off twice as long.
 

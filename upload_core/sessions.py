@@ -145,7 +145,10 @@ def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
     if d.facts.outage_ms and slots:
         slots = 1 if tick.probe and not tick.busy else 0  # one careful attempt at a time until one succeeds
     if slots and d.client_state in transfers.SENDING_STATES:
-        doubts = transfers.inspect(d, slots, tick.busy) if d.counts[UNRESOLVED] else []
+        # only a stored file shows that an outage is over, so a probe is one wherever there is one to send
+        sendable = d.counts[PENDING] or (tick.queue and d.counts[READY])
+        in_doubt = d.counts[UNRESOLVED] and not (d.facts.outage_ms and sendable)
+        doubts = transfers.inspect(d, slots, tick.busy) if in_doubt else []
         effects.extend(doubts)
         if len(doubts) < slots:
             started = transfers.start_transfers(d, slots - len(doubts), now_ms, queue=tick.queue)
