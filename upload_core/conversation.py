@@ -32,7 +32,6 @@ class Conversation:
         self._ours = AppendLog(control, keys.client_log, 0)
         self._theirs = LogReader(control, keys.validator_log)
         self._unsent: tuple[bytes, fx.ReportFiles | fx.KeepAlive] | None = None
-        self._stop_row = b""
 
     # --- our log ---------------------------------------------------------------------------------
 
@@ -73,11 +72,8 @@ class Conversation:
         return None if self._unsent is None else self._unsent[1]
 
     def say_stop(self, now_ms: int) -> ev.ClientLogAppended:
-        """Append our `stop` row; after a lost answer the very same one goes again."""
-        self._stop_row = self._stop_row or self._encode([STOP], now_ms)
-        size = self._ours.append(self._stop_row)
-        self._stop_row = b""
-        return ev.ClientLogAppended(size, note="stop")
+        """Append our `stop` row; after a lost answer the very same one goes again, of the same time."""
+        return ev.ClientLogAppended(self._ours.append(self._encode([STOP], now_ms)), note="stop")
 
     def _rows_of(self, effect: fx.ReportFiles | fx.KeepAlive, now_ms: int) -> bytes:
         if isinstance(effect, fx.KeepAlive):

@@ -125,7 +125,7 @@ def _settle_doubts(engine: Engine) -> None:
             raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
         engine.collect(SETTLE_TURN_S)
         engine.heed_stop()
-        if delivery.counts[UNRESOLVED] < in_doubt:
+        if outage and delivery.counts[UNRESOLVED] < in_doubt:
             engine.take(cmd.WorldAnswered(again=True))
         engine.guard()
 

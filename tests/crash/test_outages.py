@@ -118,6 +118,9 @@ def test_a_total_outage_at_any_request_costs_time_and_nothing_else(kind, number,
     assert (summary.outcome, summary.exit_code, summary.retries) == ("complete", 0, 0)
     turns = world.kinds("OutageBegan", "OutageEnded", "SessionClosed")
     assert "OutageBegan" in turns
+    assert summary.message == "", "everything was given back"
+    stops = [row for row in world.rows() if row[1] == "stop"]
+    assert len(stops) == (0 if told_off and seconds > PATIENCE_S and len(world.started) == 1 and not stops else 1)
     open_outages = [a for a, b in pairwise(turns) if a == "OutageBegan" and b != "OutageEnded"]
     assert len(open_outages) == (turns.count("SessionClosed") > 1 and "OutageEnded" not in turns)
     world.calls.disarm()
@@ -229,6 +232,46 @@ def test_an_end_that_is_asked_for_during_an_outage_is_heeded_within_a_second(kin
         if world.client().run().outcome == "complete":
             break
     world.judge(lock_gone=False)
+
+
+@pytest.mark.parametrize("number", range(1, REQUESTS["small"] + 1))
+def test_a_validator_has_its_whole_time_to_start_from_the_end_of_an_outage_on(number):
+    world = small_world()
+    world.let_validator_dawdle(4)
+    Outage(world, number, 150)
+    world.ports.limits = attrs.evolve(LIMITS, validator_start_s=60)
+    assert world.client().run().outcome == "complete"
+
+
+def test_many_doubts_are_settled_as_quickly_as_ever_once_the_archive_answers():
+    files = {f"d/{n:03}.dat": bytes([n]) * 9 for n in range(60)}
+    world = World(files, bad=[])
+
+    def dead(port, method, args) -> None:
+        if (port, method) == ("journal", "append") and world.ports.archive.contents():
+            raise Killed(port, method)
+
+    world.calls.before = dead
+    with pytest.raises(Killed):
+        world.client(n_threads=60).run()
+    world.die(validator_too=True)
+    asked: list[str] = []
+    outage = Outage(world, 0, 100)
+
+    def begin(port, method) -> None:
+        if (port, method) == ("archive", "stat"):
+            asked.append(method)
+            if len(asked) == 3:
+                outage.number = outage.requests + 1
+
+    world.calls.watcher = begin
+    summary = world.client(n_threads=60).run()
+    assert (summary.outcome, summary.retries) == ("complete", 0)
+    assert len(asked) > 60
+    assert world.ports.clock.now_ms() - outage.until_ms < 45_000
+    turns = world.kinds("OutageBegan", "OutageEnded", "PipelineRequested")
+    assert turns == ["PipelineRequested", "OutageBegan", "OutageEnded", "PipelineRequested"]
+    world.judge()
 
 
 def test_a_pause_during_an_outage_does_not_keep_it_from_ending():
