@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import pycurl
@@ -72,13 +73,14 @@ class _Sockets:
 class _Request:
     """A handle and what it is at; used again and again."""
 
-    __slots__ = ("answer", "checksum", "handle", "relpath", "size", "tag")
+    __slots__ = ("answer", "checksum", "fresh", "handle", "relpath", "size", "tag")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.handle: Any = new_handle(endpoint)
         self.handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
         self.answer = Answer()
         self.answer.attach(self.handle)
+        self.fresh = False
         self.tag = -1
         self.relpath = ""
         self.size = 0
@@ -88,25 +90,42 @@ class _Request:
 class CurlChannel:
     """Belongs to one thread, except `wake`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, generation: Callable[[], int] = lambda: 0) -> None:
+        """Once `generation` answers another number, every later request opens a new connection."""
         self._endpoint = endpoint
+        self._generation = generation
+        self._connected = generation()
         self._base = endpoint.base
         self._prefix = endpoint.prefix
         signer = Signer(endpoint.host, endpoint.region, endpoint.keys, endpoint.now_ms)
         self._form = Form(signer, "PUT", UNSIGNED_PAYLOAD, ["x-amz-checksum-crc32"])
-        self._multi: Any = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
-        self._sockets = _Sockets()
-        self._due_s: float | None = None
         self._free: list[_Request] = []
         self._under_way: dict[Any, _Request] = {}
         self._wakened, self._waker = socket.socketpair()
         self._wakened.setblocking(False)
         self._waker.setblocking(False)
-        self._sockets.want(self._wakened.fileno(), _IN)
         self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        """Begin without any connection."""
+        self._multi: Any = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
+        self._sockets = _Sockets()
+        self._sockets.want(self._wakened.fileno(), _IN)
+        self._due_s: float | None = None
+
+    def _reconnect(self) -> bool:
+        """Let go of all connections, as soon as none is in use; whether the next request has to open its own till then."""
+        if self._under_way:
+            return True
+        self._multi.close()
+        self._sockets.close()
+        self._open()
+        self._connected = self._generation()
+        return False
 
     @property
     def under_way(self) -> int:
@@ -123,6 +142,10 @@ class CurlChannel:
             self._free.append(request)
             raise
         handle = request.handle
+        fresh = self._connected != self._generation() and self._reconnect()
+        if fresh != request.fresh:
+            request.fresh = fresh
+            handle.setopt(pycurl.FRESH_CONNECT, fresh)
         request.tag, request.relpath, request.size, request.checksum = tag, relpath, len(data), checksum
         handle.setopt(pycurl.URL, self._base + path)
         handle.setopt(pycurl.HTTPHEADER, headers + _FIXED_HEADERS)
