@@ -30,7 +30,7 @@ from upload_core.errors import (
 )
 from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
-from upload_core.owner_lock import OwnerLock, Ownership
+from upload_core.owner_lock import OwnerLock
 from upload_core.ports import Ports, TransferType
 from upload_core.retry import OutageProbe, insist
 from upload_core.sessions import outlasted
@@ -167,6 +167,7 @@ class Engine:
     def open(self, opening: cmd.OpenSession) -> None:
         """Record that this session begins, and get the workers ready."""
         before = self.delivery.facts.session
+        self._look_at_clocks(TURN_MAX_S)
         try:
             self.take(opening)
         finally:  # an observer may raise although the session is recorded
@@ -198,22 +199,22 @@ class Engine:
         self._hold()
 
     def renew_lock(self) -> None:
-        """Rewrite the lock; raises `LockLostError` if it is not ours, or could not be renewed for most of its life."""
+        """Rewrite the lock; raises `LockLostError` if it is not ours.
+
+        A renewal that fails waits for the next one as long as the lock cannot be anybody else's. After that nothing is
+        done at all before it was renewed.
+        """
         try:
-            ownership = self.lock.renew()
-        except ArchiveUnavailableError as error:
-            self.take(cmd.WorldFailed(str(error)))
-            if self.now_ms() >= self._hold_until_ms():
-                message = "the lock could not be renewed in time, so it may be somebody else's by now"
-                self.record([ev.LockLost(message)])
-                raise LockLostError(message) from error
+            try:
+                ownership = self.lock.renew()
+            except ArchiveUnavailableError as error:
+                self.take(cmd.WorldFailed(str(error)))
+                if self.now_ms() < self._hold_until_ms():
+                    return
+                ownership = self.insist(self.lock.renew, guarded=False)
         except LockLostError as error:
             self.record([ev.LockLost(str(error))])
             raise
-        else:
-            self._lock_renewed(ownership)
-
-    def _lock_renewed(self, ownership: Ownership) -> None:
         self.record([ev.LockRenewed(ownership.etag)])
         self._hold()
 
@@ -474,15 +475,8 @@ class Engine:
         self.record([ev.SuspensionNoticed(lost_ms // 1000)])
         self._load_counts = False
         self._reconnect()
-        if not self.delivery.facts.lock_etag:
-            return
-        try:
-            # the network comes back some seconds after the machine, and nothing is written before the lock was seen
-            ownership = self.insist(self.lock.renew, guarded=False)
-        except LockLostError as error:
-            self.record([ev.LockLost(str(error))])
-            raise
-        self._lock_renewed(ownership)
+        if self.delivery.facts.lock_etag:
+            self.renew_lock()
 
     # --- end -------------------------------------------------------------------------------------
 

@@ -51,9 +51,9 @@ class ManualClock:
         self._monotonic_ms += max(0, round(seconds * 1000))
         self._now_ms += max(0, round(seconds * 1000))
 
-    def set_by(self, seconds: float) -> None:
-        """Set the clock forward or back, which the monotonic one does not show; so does a machine that slept."""
-        self._now_ms += round(seconds * 1000)
+    def suspend(self, seconds: float) -> None:
+        """Let that time pass while the machine sleeps: the monotonic clock stands still."""
+        self._now_ms += max(0, round(seconds * 1000))
 
 
 class InlineDispatcher:
