@@ -24,16 +24,14 @@ from upload_core.errors import (
     JournalError,
     LockLostError,
     PipelineError,
-    SignInCutError,
     StoppedError,
     UploadClientError,
 )
 from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
+from upload_core.patience import Patience
 from upload_core.ports import Ports, TransferType
-from upload_core.retry import OutageProbe, insist
-from upload_core.sessions import outlasted
 from upload_core.timestamps import iso
 
 Observer = Callable[[Record], object]
@@ -45,12 +43,6 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
-SLICE_S: Final = 0.5
-"""How often a wait looks up: whoever asks for an end gets it within a second."""
-SUSPENSION_MS: Final = 30_000
-"""A wait that took so much longer than it was asked to, or clocks that differ by so much, mean that we stood still."""
-TURN_MAX_S: Final = 600.0
-"""Longest time that requests take between two waits, by the adapters' own timeouts."""
 STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -83,16 +75,10 @@ class Engine:
         """Finds the level, unless the host fixed it."""
         self._level = 1
         self._paced_ms = 0
-        self._probe = OutageProbe(0, 0)
+        self.patience = Patience(self)
+        self.insist = self.patience.insist
         self._control_away = False
         """Whether the control bucket did not answer our last look; then it is asked only when a probe is due."""
-        self._hasty = False
-        """Whether the session ends early, so that no outage is waited for."""
-        self.outage_waits_ms = 0
-        """How long single requests waited for outages to end."""
-        self._seen_ms: tuple[int, int] | None = None
-        self._lost_ms = 0
-        """How long we stood still without having done anything about it."""
         self._load_counts = True
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
@@ -167,7 +153,7 @@ class Engine:
     def open(self, opening: cmd.OpenSession) -> None:
         """Record that this session begins, and get the workers ready."""
         before = self.delivery.facts.session
-        self._look_at_clocks(TURN_MAX_S)
+        self.patience.look()
         try:
             self.take(opening)
         finally:  # an observer may raise although the session is recorded
@@ -283,7 +269,7 @@ class Engine:
             return
         self.heed_pauses()
         during_outage = bool(self.delivery.facts.outage_ms)
-        may_ask = self.may_ask()
+        may_ask = self.patience.may_ask()
         try:
             self.guard()
             self._find_level()
@@ -297,7 +283,7 @@ class Engine:
     def start_pending(self) -> None:
         """Hand files in line to workers that are free."""
         self.heed_pauses()
-        self._tick(queue=False, may_ask=self.may_ask())
+        self._tick(queue=False, may_ask=self.patience.may_ask())
 
     def _tick(self, *, queue: bool, may_ask: bool) -> None:
         try:
@@ -342,9 +328,14 @@ class Engine:
 
     def guard(self) -> None:
         """Whoever stood still, or let half of the lock's life pass, makes sure that it is ours before the next side effect."""
-        self._look_at_clocks(TURN_MAX_S)
-        if self._lost_ms:
-            self._wake_up()
+        self.patience.look()
+        if lost_s := self.patience.lost_s():
+            # nothing is believed of connections, of the lock, or of how far the clocks are apart
+            self.record([ev.SuspensionNoticed(lost_s)])
+            self._load_counts = False
+            self.patience.reconnect()
+            if self.delivery.facts.lock_etag:
+                self.renew_lock()
         facts = self.delivery.facts
         if facts.lock_etag and self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
             self.renew_lock()
@@ -353,16 +344,16 @@ class Engine:
         """Take in what workers tell and hand back; raises `IdentityError` if one was refused for its credentials."""
         news: list[fx.FileNews] = []
         if self._dispatching:
-            self._look_at_clocks(TURN_MAX_S)
+            self.patience.look()
             news = self.ports.dispatcher.collect(timeout_s)
-            self._look_at_clocks(timeout_s)
+            self.patience.look(timeout_s)
         if news:
             outcomes = [told for told in news if isinstance(told, fx.FileOutcome)]
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
             self.take(cmd.OutcomesFound(news))
             if any(isinstance(told, fx.FileInspected) and told.holds is not fx.ArchiveHolds.UNKNOWN for told in news):
-                self._probe.answered()
+                self.patience.answered()
             for outcome in outcomes:
                 if not isinstance(outcome, fx.FileStored) and outcome.fault is fx.Fault.IDENTITY:
                     raise IdentityError(outcome.message)
@@ -393,90 +384,6 @@ class Engine:
             for file in (*done.failed, *done.stored):
                 self._failed.pop(file, None)
             self.take(done)
-
-    # --- outages and standing still --------------------------------------------------------------
-
-    def insist(self, act: Callable[[], T], *, guarded: bool = True) -> T:
-        """What `act`, which may be repeated, returns; an outage is waited for, and the lock kept meanwhile (`guarded`).
-
-        Raises `ArchiveUnavailableError` once the outage has lasted too long, `StoppedError` if an end is asked for while
-        it lasts. A session that ends early waits for no outage and tries a few times.
-        """
-        if self._hasty:
-            return act() if self.delivery.facts.outage_ms else insist(act, self.ports.clock)
-        ours = not self.delivery.facts.outage_ms
-        while True:
-            try:
-                result = act()
-            except SignInCutError:
-                raise
-            except ArchiveUnavailableError as error:
-                self.take(cmd.WorldFailed(str(error)))
-                if outlasted(self.delivery, self.now_ms()):
-                    raise
-                began_ms = self.now_ms()
-                while not self.may_ask():
-                    self.wait(SLICE_S)
-                self.outage_waits_ms += self.now_ms() - began_ms
-                if guarded:
-                    self.guard()
-            else:
-                self.take(cmd.WorldAnswered(again=ours))
-                return result
-
-    def may_ask(self) -> bool:
-        """Whether the archive may be asked now: always, except between the probes of an outage."""
-        began_ms = self.delivery.facts.outage_ms
-        if not began_ms:
-            return True
-        if self._probe.began_ms != began_ms:
-            self._probe = OutageProbe(began_ms, began_ms + int(self.delivery.limits.outage_s * 1000))
-            self._reconnect()
-        if not self._probe.due(self.now_ms()):
-            return False
-        self._reconnect()
-        return True
-
-    def wait(self, seconds: float) -> None:
-        """Let that time pass, or a little more; raises `StoppedError` as soon as an end is asked for."""
-        until_ms = self.now_ms() + round(seconds * 1000)
-        while (left_ms := until_ms - self.now_ms()) > 0:
-            self.heed_stop()
-            slice_s = min(SLICE_S, left_ms / 1000)
-            self._look_at_clocks(TURN_MAX_S)
-            self.ports.clock.sleep(slice_s)
-            self._look_at_clocks(slice_s)
-        self.heed_stop()
-
-    def _reconnect(self) -> None:
-        if self.ports.reconnect is not None:
-            self.ports.reconnect()
-
-    def _look_at_clocks(self, may_take_s: float) -> None:
-        """Notice that we stood still since the last look, which is no longer ago than that if we did not.
-
-        A clock that nobody sets stands still while a machine sleeps (on Linux and macOS), so the machine's time of day
-        gets ahead of it. Where it goes on, or where only the process was stopped, a wait took much longer than asked.
-        A time of day that was set back is neither.
-        """
-        clock = self.ports.clock
-        now, before = (clock.machine_ms(), clock.monotonic_ms()), self._seen_ms
-        self._seen_ms = now
-        if before is None:
-            return
-        day_ms, passed_ms = now[0] - before[0], now[1] - before[1]
-        lost_ms = max(day_ms - passed_ms, passed_ms - round(may_take_s * 1000))
-        if lost_ms >= SUSPENSION_MS:
-            self._lost_ms += lost_ms
-
-    def _wake_up(self) -> None:
-        """After we stood still: nothing is believed of connections, of the lock, or of how far the clocks are apart."""
-        lost_ms, self._lost_ms = self._lost_ms, 0
-        self.record([ev.SuspensionNoticed(lost_ms // 1000)])
-        self._load_counts = False
-        self._reconnect()
-        if self.delivery.facts.lock_etag:
-            self.renew_lock()
 
     # --- end -------------------------------------------------------------------------------------
 
@@ -521,7 +428,7 @@ class Engine:
             raise
 
     def _end(self, outcome: str, reason: str, message: str) -> None:
-        self._hasty = bool(reason)
+        self.patience.hasty = bool(reason)
         self._cut_transfers()
         stop = partial(self._stop_validator, patient=not reason)
         for act in (stop, self._end_uploads, self.release_lock):
@@ -568,8 +475,8 @@ class Engine:
             self.insist(lambda: self._report(unsent))
         self.say_stop()
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
-        deadline = self.now_ms() + int(wait_s * 1000) - self.outage_waits_ms
-        while delivery.client_state == "stopping" and self.now_ms() < deadline + self.outage_waits_ms:
+        deadline = self.now_ms() + int(wait_s * 1000) - self.patience.waited_ms
+        while delivery.client_state == "stopping" and self.now_ms() < deadline + self.patience.waited_ms:
             self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
             self.insist(self.hear)
         if delivery.client_state == "stopping":

@@ -116,7 +116,7 @@ def _settle_doubts(engine: Engine) -> None:
     """Ask the archive about every file in doubt, before anything is announced or sent; about one at a time while it is away."""
     delivery, dispatcher = engine.delivery, engine.ports.dispatcher
     while in_doubt := delivery.counts[UNRESOLVED]:
-        outage, may_ask = bool(delivery.facts.outage_ms), engine.may_ask()
+        outage, may_ask = bool(delivery.facts.outage_ms), engine.patience.may_ask()
         if not outage:
             engine.take(cmd.SettleDoubts(dispatcher.slots, engine.busy))
         elif may_ask and not engine.busy:
@@ -133,13 +133,13 @@ def _settle_doubts(engine: Engine) -> None:
 def _await_end(engine: Engine) -> None:
     """A validator that read our stop row is gone some seconds later; it must never read a second one."""
     limits = engine.delivery.limits
-    deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000) - engine.outage_waits_ms
+    deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000) - engine.patience.waited_ms
     while engine.insist(engine.ports.pipeline.is_running):
-        if engine.now_ms() > deadline_ms + engine.outage_waits_ms:
+        if engine.now_ms() > deadline_ms + engine.patience.waited_ms:
             raise ValidatorStoppedError(
                 "a validator of an earlier session is still at work and does not end; try again later"
             )
         engine.guard()
-        engine.wait(min(1.0, limits.poll_interval_s))
+        engine.patience.wait(min(1.0, limits.poll_interval_s))
         engine.insist(engine.hear)
     _catch_up(engine)

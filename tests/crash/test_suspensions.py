@@ -47,7 +47,7 @@ class Suspension:
             self.left -= 1
             if self.left == 0:
                 clock = world.ports.clock
-                (clock.advance if stopped else clock.suspend)(seconds)  # type: ignore[attr-defined]
+                (clock.advance if stopped else clock.suspend)(seconds)
                 meanwhile()
                 self.over = True
             elif self.over and port != "journal":
@@ -154,7 +154,7 @@ def test_an_outage_that_was_slept_through_is_not_over_its_time():
         if outage.on and len(outage.failed) == 5 and not slept:
             slept.append(1)
             outage.until_ms += HOURS_S * 1000
-            world.ports.clock.suspend(HOURS_S)  # type: ignore[attr-defined]
+            world.ports.clock.suspend(HOURS_S)
 
     outage.on_sleep = sleep
     summary = world.client(max_retries=0).run()
@@ -208,10 +208,10 @@ def test_a_clock_that_is_set_back_harms_nothing(number, seconds, monkeypatch):
 CHILD = """
 import sys, attrs, pandas
 from upload_adapters.wiring import wire
-from upload_core import UploadClient, engine
+from upload_core import UploadClient, patience
 from upload_core.wiring import WiringRequest
 
-engine.SUSPENSION_MS, engine.TURN_MAX_S = 2_000, 1.0  # what is long for a test
+patience.SUSPENSION_MS, patience.TURN_MAX_S = 2_000, 1.0  # what is long for a test
 root = sys.argv[1]
 request = WiringRequest("d", "1", "staging", root + "/data", f"file://{root}/archive", root + "/journal", check="slow:check")
 ports = wire(request)
