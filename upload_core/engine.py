@@ -324,7 +324,7 @@ class Engine:
         if change is not None:
             self.record([ev.ConcurrencyChanged(change.level, change.reason)])
             self._level = change.level
-            self.ports.dispatcher.set_level(self._level)
+            self.ports.dispatcher.set_level(0 if facts.paused else self._level)
 
     def guard(self) -> None:
         """Whoever stood still, or let half of the lock's life pass, makes sure that it is ours before the next side effect."""

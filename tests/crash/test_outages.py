@@ -142,14 +142,14 @@ def left_behind(kind: str, killed: int, *, validator_too: bool) -> World:
 
 RESUMED = [
     ("small", killed, validator_too, number)
-    for killed in (26, 29, 31, 33, 36, 40)
+    for killed in (26, 31, 36, 40)
     for validator_too in (False, True)
-    for number in range(1, 16)
-] + [("large", killed, False, number) for killed in (33, 41, 52) for number in range(1, 16)]
+    for number in range(1, 13)
+] + [("large", killed, False, number) for killed in (33, 52) for number in range(1, 13)]
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["request lost", "answer lost"])
-@pytest.mark.parametrize("seconds", [300, OUTAGE_LIMIT_S - 5])
+@pytest.mark.parametrize("seconds", [OUTAGE_LIMIT_S - 5])
 @pytest.mark.parametrize(("kind", "killed", "validator_too", "number"), RESUMED)
 def test_a_total_outage_while_a_killed_client_is_resumed_costs_time_only(
     kind, killed, validator_too, number, seconds, lost
