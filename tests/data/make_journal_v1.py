@@ -82,6 +82,16 @@ IN_PARTS: list[list[ev.Event]] = [
 ]
 
 
+PACED: list[list[ev.Event]] = [
+    [ev.SessionOpened(1, "ada@host:1", 0, 1), ev.LockAcquired('"etag-1"'), ev.ConcurrencyChanged(8, "to begin with")],
+    [ev.TransferQueued(0), ev.TransferStarted(0), ev.ConcurrencyChanged(16, "throughput grows")],
+    [ev.TransfersPaused("user", "lunch"), ev.TransfersPaused("window", "")],
+    [ev.OutageBegan("no route to host"), ev.SuspensionNoticed(28_800), ev.LockRenewed('"etag-2"'), ev.OutageEnded()],
+    [ev.TransfersContinued("window"), ev.OutageBegan("SlowDown"), ev.TransferInterrupted(0, "SlowDown")],
+    [ev.SuspensionNoticed(60)],
+]
+
+
 def every_kind(path: Path) -> None:
     """One of each kind of event, in a life that is odd but legal."""
     created = ev.DeliveryCreated(
@@ -120,11 +130,21 @@ def in_parts(path: Path) -> None:
     journal.close()
 
 
+def paced(path: Path) -> None:
+    """A level that found itself, pauses, and a machine that slept, once in an outage."""
+    created = ev.DeliveryCreated("demo", "3", "staging", "ada@host:1", "/data", "s3://a", TABLE.digest, len(TABLE))
+    journal = DirectoryJournal(path)
+    journal.create(created, TABLE, time_ms=START_MS)
+    for number, events in enumerate(PACED, 1):
+        journal.append(events, time_ms=START_MS + 29_000_000 * number)
+    journal.close()
+
+
 def main(directory: Path, *names: str) -> None:
     """Write them (or those named), and what they must replay to."""
     pinned = directory.joinpath("pins.json")
     pins = json.loads(pinned.read_text("utf-8")) if pinned.exists() else {}
-    for make in (every_kind, delivered, in_parts):
+    for make in (every_kind, delivered, in_parts, paced):
         if names and make.__name__ not in names:
             continue
         path = directory / make.__name__.replace("_", "-")
