@@ -365,9 +365,7 @@ class UploadClient:
 
     def release_lock(self) -> None:
         """Give the lock up; meant for `quit`, since a client at work must hold it."""
-        engine = self._require_engine()
-        if engine.lock.release():
-            engine.record([ev.LockReleased()])
+        self._require_engine().release_lock()
 
     def cognito_authenticate(self) -> None:
         """Get credentials from the identity; raises `IdentityError`."""
@@ -432,7 +430,7 @@ class UploadClient:
         """Run a part of the session; what ends the session ends it in order and is raised only if it is a fault."""
         try:
             act()
-        except (LockLostError, IdentityError, ArchiveUnavailableError) as error:
+        except (LockLostError, IdentityError, ArchiveUnavailableError, StoppedError) as error:
             self._fail(error)
         except ConfigurationError as error:
             self._fail(error)

@@ -120,4 +120,6 @@ class WorldFailed:
 
 @attrs.frozen
 class WorldAnswered:
-    """The archive answered."""
+    """The archive answered; `again` says that it was asked what it had not answered when the outage began."""
+
+    again: bool = False

@@ -119,6 +119,8 @@ class Concurrency:
     _ceiling: int = attrs.field(init=False, default=0)
     """The level at which pushbacks last began, 0 if there were none."""
     _calm: int = attrs.field(init=False, default=0)
+    _proven: int = attrs.field(init=False, default=0)
+    """The level at which the archive last did anything, 0 if it did nothing since it was out of reach."""
 
     def __attrs_post_init__(self) -> None:
         self.level_max = max(1, min(LEVEL_MAX, self.level_max))
@@ -126,9 +128,26 @@ class Concurrency:
 
     def observe(self, load: Load, seconds: float) -> Change | None:
         """Take in what was done in the last `seconds`, one interval; the new level, or None if it stays."""
-        before = self.level
+        before, worked = self.level, bool(load.files or load.bytes)
+        if worked and not load.pushbacks:
+            self._proven = self.level
+        slowed = self.phase is Phase.RISING and load.pushbacks
         reason = self._pushed_back(load) if load.pushbacks else self._went_on(load, seconds)
+        if worked and slowed:
+            self._proven = self.level  # an archive that goes on working while it pushes back is not out of reach
         return Change(self.level, reason) if self.level != before else None
+
+    def cut_off(self) -> Change | None:
+        """The archive is out of reach: what was pushed back since it last did anything was that, and says nothing."""
+        level, self._proven = self._proven, 0
+        if not level:
+            return None
+        before = self.level
+        if level != before or self.phase is Phase.RISING:
+            self._hold_here()
+        self._go_to(level)
+        self._hold, self._ceiling = HOLD_FIRST, 0  # where it pushed back is older than what happened to it
+        return Change(self.level, "as before the archive was out of reach") if self.level != before else None
 
     # --- pushbacks -------------------------------------------------------------------------------
 

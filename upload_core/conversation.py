@@ -72,7 +72,7 @@ class Conversation:
         return None if self._unsent is None else self._unsent[1]
 
     def say_stop(self, now_ms: int) -> ev.ClientLogAppended:
-        """Append our `stop` row."""
+        """Append our `stop` row; after a lost answer the very same one goes again, of the same time."""
         return ev.ClientLogAppended(self._ours.append(self._encode([STOP], now_ms)), note="stop")
 
     def _rows_of(self, effect: fx.ReportFiles | fx.KeepAlive, now_ms: int) -> bytes:

@@ -32,8 +32,8 @@ from upload_core.errors import (
 from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
+from upload_core.patience import Patience
 from upload_core.ports import Ports, TransferType
-from upload_core.retry import OutageProbe, insist
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
 
@@ -89,7 +89,11 @@ class Engine:
         """Finds the level, unless the host fixed it."""
         self._level = 1
         self._paced_ms = 0
-        self._probe = OutageProbe()
+        self.patience = Patience(self)
+        self.insist = self.patience.insist
+        self._control_away = False
+        """Whether the control bucket did not answer our last look; then it is asked only when a probe is due."""
+        self._load_counts = True
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
 
@@ -165,6 +169,7 @@ class Engine:
     def open(self, opening: cmd.OpenSession) -> None:
         """Record that this session begins, and get the workers ready."""
         before = self.delivery.facts.session
+        self.patience.look()
         try:
             self.take(opening)
         finally:  # an observer may raise although the session is recorded
@@ -191,36 +196,40 @@ class Engine:
 
     def acquire_lock(self) -> None:
         """Take or re-enter the delivery's lock; raises `LockHeldError`."""
-        ownership = self._insist(self.lock.acquire)
+        ownership = self.insist(self.lock.acquire)
         self.record([ev.LockAcquired(ownership.etag, ownership.taken_over)])
         self._hold()
 
     def renew_lock(self) -> None:
-        """Rewrite the lock; raises `LockLostError` if it is not ours, or could not be renewed for most of its life."""
+        """Rewrite the lock; raises `LockLostError` if it is not ours.
+
+        A renewal that fails waits for the next one as long as the lock cannot be anybody else's. After that nothing is
+        done at all before it was renewed.
+        """
         try:
-            ownership = self.lock.renew()
-        except ArchiveUnavailableError as error:
-            self.take(cmd.WorldFailed(str(error)))
-            if self.now_ms() >= self._hold_until_ms():
-                message = "the lock could not be renewed in time, so it may be somebody else's by now"
-                self.record([ev.LockLost(message)])
-                raise LockLostError(message) from error
+            try:
+                ownership = self.lock.renew()
+            except ArchiveUnavailableError as error:
+                self.take(cmd.WorldFailed(str(error)))
+                if self.now_ms() < self._hold_until_ms():
+                    return
+                ownership = self.insist(self.lock.renew, guarded=False)
         except LockLostError as error:
             self.record([ev.LockLost(str(error))])
             raise
-        else:
-            self.record([ev.LockRenewed(ownership.etag)])
-            self._hold()
+        self.record([ev.LockRenewed(ownership.etag)])
+        self._hold()
+
+    def release_lock(self) -> None:
+        """Give the lock back if it is ours."""
+        if self.insist(self.lock.release):
+            self.record([ev.LockReleased()])
 
     def _hold_until_ms(self) -> int:
         return self.delivery.facts.lock_ms + int(self.delivery.limits.lock_staleness_s * 1000 * LOCK_MARGIN)
 
     def _hold(self) -> None:
         self.ports.dispatcher.hold_until(self._hold_until_ms())
-
-    def _insist(self, act: Callable[[], T]) -> T:
-        """What `act` returns, tried a few times unless there is an outage anyway (see `retry.insist`)."""
-        return act() if self.delivery.facts.outage_ms else insist(act, self.ports.clock)
 
     # --- the run ---------------------------------------------------------------------------------
 
@@ -230,7 +239,7 @@ class Engine:
         self.guard()
         if label is not None:
             written = label
-            self._insist(lambda: control.put(self.keys.label, written))
+            self.insist(lambda: control.put(self.keys.label, written))
             self.record([ev.LabelWritten(self.keys.label)])
         settled = {VALID, INVALID, ABANDONED}
         expected = sum(delivery.counts[code] for code in range(len(delivery.counts)) if code not in settled)
@@ -240,17 +249,22 @@ class Engine:
         )
         index = b"".join(wire.encode_index(rows, checksums=table.has_checksums))
         self.guard()
-        self._insist(lambda: control.put(self.keys.index, index))
+        self.insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
     def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
-        """Ask for a validation run; what it is told of are the rows that our log gets from here on."""
+        """Ask for a validation run; what it is told of are the rows that our log gets from here on.
+
+        If the answer is lost, it is asked for again under the same key, which starts nothing twice.
+        """
         self.take(cmd.RequestRun())
         self.guard()
         facts = self.delivery.facts
         try:
-            answer = self.ports.pipeline.start(
-                agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+            answer = self.insist(
+                lambda: self.ports.pipeline.start(
+                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+                )
             )
         except PipelineError as error:
             self.record([ev.PipelineRefused(str(error))])
@@ -270,24 +284,28 @@ class Engine:
         if self.closed:
             return
         self.heed_pauses()
+        during_outage = bool(self.delivery.facts.outage_ms)
+        may_ask = self.patience.may_ask()
         try:
-            self._find_level()
             self.guard()
-            self._poll()
-            self._tick(queue=queue)
+            self._find_level()
+            if may_ask or not self._control_away:
+                self._poll()
         except ArchiveUnavailableError as error:
             self.take(cmd.WorldFailed(str(error)))
+            may_ask = may_ask and during_outage  # the one that just began is probed later
+        self._tick(queue=queue, may_ask=may_ask)
 
     def start_pending(self) -> None:
         """Hand files in line to workers that are free."""
         self.heed_pauses()
-        self._tick(queue=False)
+        self._tick(queue=False, may_ask=self.patience.may_ask())
 
-    def _tick(self, *, queue: bool) -> None:
-        probe = not self.delivery.facts.outage_ms or (not self.busy and self._probe.due(self.now_ms()))
-        if not self.delivery.facts.outage_ms:
-            self._probe = OutageProbe()
-        self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, probe, self._failed))
+    def _tick(self, *, queue: bool, may_ask: bool) -> None:
+        try:
+            self.take(cmd.Tick(self.ports.dispatcher.slots, self.busy, queue, may_ask, self._failed))
+        except ArchiveUnavailableError as error:
+            self.take(cmd.WorldFailed(str(error)))
 
     def heed_pauses(self) -> None:
         """Record who wants a pause now and who no longer does; while anybody does, no order is begun."""
@@ -311,28 +329,47 @@ class Engine:
             return
         first, self._paced_ms = not self._paced_ms, self.now_ms()
         load = self.ports.dispatcher.load()
-        if first or self.delivery.facts.outage_ms or self.delivery.facts.paused:
+        counts, facts = self._load_counts and not first, self.delivery.facts
+        self._load_counts = not (facts.outage_ms or facts.paused)
+        if facts.outage_ms:
+            change = self._concurrency.cut_off()
+        elif counts and self._load_counts:
+            change = self._concurrency.observe(load, passed_s)
+        else:
             return  # what a pause's last transfers and an outage's probes meet says nothing about how many would do well
-        change = self._concurrency.observe(load, passed_s)
         if change is not None:
             self.record([ev.ConcurrencyChanged(change.level, change.reason)])
             self._level = change.level
-            self.ports.dispatcher.set_level(self._level)
+            self.ports.dispatcher.set_level(0 if facts.paused else self._level)
 
     def guard(self) -> None:
-        """Whoever slept past half of the lock's life makes sure that it is ours before the next side effect."""
+        """Whoever stood still, or let half of the lock's life pass, makes sure that it is ours before the next side effect."""
+        self.patience.look()
+        if lost_s := self.patience.lost_s():
+            # nothing is believed of connections, of the lock, or of how far the clocks are apart
+            self.record([ev.SuspensionNoticed(lost_s)])
+            self._load_counts = False
+            self.patience.reconnect()
+            if self.delivery.facts.lock_etag:
+                self.renew_lock()
         facts = self.delivery.facts
         if facts.lock_etag and self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
             self.renew_lock()
 
     def collect(self, timeout_s: float) -> None:
         """Take in what workers tell and hand back; raises `IdentityError` if one was refused for its credentials."""
-        news = self.ports.dispatcher.collect(timeout_s) if self._dispatching else []
+        news: list[fx.FileNews] = []
+        if self._dispatching:
+            self.patience.look()
+            news = self.ports.dispatcher.collect(timeout_s)
+            self.patience.look(timeout_s)
         if news:
             outcomes = [told for told in news if isinstance(told, fx.FileOutcome)]
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
             self.take(cmd.OutcomesFound(news))
+            if any(isinstance(told, fx.FileInspected) and told.holds is not fx.ArchiveHolds.UNKNOWN for told in news):
+                self.patience.answered()
             for outcome in outcomes:
                 if not isinstance(outcome, fx.FileStored) and outcome.fault is fx.Fault.IDENTITY:
                     raise IdentityError(outcome.message)
@@ -343,7 +380,9 @@ class Engine:
             self._polled_ms = now
             # after a long silence a row that never ended may be holding back those behind it
             facts, limits = self.delivery.facts, self.delivery.limits
+            self._control_away = True
             self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
+            self._control_away = False
             self.take(cmd.WorldAnswered())
 
     def hear(self, *, final: bool = False) -> bool:
@@ -405,9 +444,10 @@ class Engine:
             raise
 
     def _end(self, outcome: str, reason: str, message: str) -> None:
+        self.patience.hasty = bool(reason)
         self._cut_transfers()
         stop = partial(self._stop_validator, patient=not reason)
-        for act in (stop, self._end_uploads, self._release_lock):
+        for act in (stop, self._end_uploads, self.release_lock):
             try:
                 act()
             except JournalError:
@@ -426,12 +466,8 @@ class Engine:
         if d.validation_complete and d.facts.lock_etag:
             self.guard()
             known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self._insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
+            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
             self.record([ev.UploadEnded(file) for file in d.uploads])
-
-    def _release_lock(self) -> None:
-        if self._insist(self.lock.release):
-            self.record([ev.LockReleased()])
 
     def _cut_transfers(self) -> None:
         if not self._dispatching:
@@ -451,14 +487,19 @@ class Engine:
         if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
             return  # it is not ours to stop; or every request would wait for a world that does not answer
         self.guard()
-        if self.conversation.unsent is not None:
-            self._report(self.conversation.unsent)
-        self.guard()
-        self.record([self.conversation.say_stop(self.now_ms()), ev.StopReported()])
+        if (unsent := self.conversation.unsent) is not None:
+            self.insist(lambda: self._report(unsent))
+        self.say_stop()
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
-        deadline = self.now_ms() + int(wait_s * 1000)
-        while delivery.client_state == "stopping" and self.now_ms() < deadline:
+        deadline = self.now_ms() + int(wait_s * 1000) - self.patience.waited_ms
+        while delivery.client_state == "stopping" and self.now_ms() < deadline + self.patience.waited_ms:
             self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
-            self._insist(self.hear)
+            self.insist(self.hear)
         if delivery.client_state == "stopping":
-            self.hear(final=True)
+            self.insist(partial(self.hear, final=True))
+
+    def say_stop(self) -> None:
+        """Write our stop row, once."""
+        self.guard()
+        now_ms = self.now_ms()
+        self.record([self.insist(lambda: self.conversation.say_stop(now_ms)), ev.StopReported()])

@@ -90,6 +90,10 @@ class ArchiveUnavailableError(ArchiveError):
     """The archive or the way to it does not work now; the same request may succeed later."""
 
 
+class SignInCutError(ArchiveUnavailableError):
+    """The way to the archive broke while a person signed in: asking again would ask the person again."""
+
+
 class PreconditionFailedError(ArchiveError):
     """A conditional write found another object than the one named; nothing was written."""
 

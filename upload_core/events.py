@@ -383,6 +383,15 @@ class OutageEnded(Event, frozen=True):
     """The archive answers again."""
 
 
+class SuspensionNoticed(Event, frozen=True):
+    """The process stood still for about `seconds`: the machine slept, or somebody stopped the process.
+
+    Connections are opened anew, and the lock is looked at before anything else is written.
+    """
+
+    seconds: int
+
+
 class ConcurrencyChanged(Event, frozen=True):
     """From here on up to `level` transfers run at a time; nobody fixed the number, and `reason` is what it was found by."""
 

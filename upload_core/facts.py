@@ -151,6 +151,13 @@ def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
         f.outage_ms, f.heard_ms = 0, time_ms  # nobody could hear the validator: its silence counts from now
 
 
+def _suspended(f: Facts, e: ev.SuspensionNoticed, time_ms: int) -> None:
+    # nobody waited meanwhile: what is judged by how long it lasts counts only what was lived through
+    if f.outage_ms:
+        f.outage_ms = min(time_ms, f.outage_ms + e.seconds * 1000)
+    f.heard_ms = f.waiting_ms = time_ms
+
+
 def _paused(f: Facts, e: ev.TransfersPaused, _: int) -> None:
     f.paused = {**f.paused, e.by: e.message}
 
@@ -188,6 +195,7 @@ FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
     ev.StopRequested: _stop_requested,
     ev.OutageBegan: _outage,
     ev.OutageEnded: _outage,
+    ev.SuspensionNoticed: _suspended,
     ev.TransfersPaused: _paused,
     ev.TransfersContinued: _continued,
     ev.ConcurrencyChanged: _concurrency_changed,

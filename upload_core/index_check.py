@@ -393,8 +393,6 @@ def _of_sizes(cells: Sequence[int | float | str | None]) -> Iterator[tuple[int, 
     if _are_sizes(cells):
         return
     for row, cell in enumerate(cells):
-        if type(cell) is int and 0 <= cell < 2**63:
-            continue
         try:
             parse_size(cell)
         except (ValueError, TypeError):

@@ -88,6 +88,10 @@ def _files(count: int) -> str:
     return f"{count:,} file" if count == 1 else f"{count:,} files"
 
 
+def _duration(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else f"{round(seconds / 60):,} min"
+
+
 def _created(e: ev.DeliveryCreated) -> str:
     what = f"{_shown(e.dataset)}-{_shown(e.delivery_id)} ({_shown(e.transfer_type)})"
     return f"the delivery {what} was begun: {_files(e.files)} from {_shown(e.source)} to {_shown(e.archive)}"
@@ -189,6 +193,7 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.LockReleased: _fixed("the lock was given back"),
     ev.OutageBegan: _because("the archive cannot be reached; transfers wait"),
     ev.OutageEnded: _fixed("the archive answers again"),
+    ev.SuspensionNoticed: lambda e: f"this process stood still for {_duration(e.seconds)}; connections are opened anew",
     ev.TransfersPaused: lambda e: (
         f"no further file is begun ({_shown(e.by)})" + (f": {_shown(e.message)}" if e.message else "")
     ),

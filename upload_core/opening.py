@@ -14,6 +14,7 @@ from upload_core.files import FileTable
 from upload_core.lifecycle import PENDING, TRANSFERRING, UNRESOLVED
 from upload_core.ports import Ports
 from upload_core.recovery import Run, RunStep, run_step
+from upload_core.sessions import outlasted
 
 SETTLE_TURN_S = 0.2
 """Longest wait for answers before more questions are handed over."""
@@ -83,17 +84,18 @@ def connect(engine: Engine, opening: cmd.OpenSession) -> None:
     """
     delivery, ports = engine.delivery, engine.ports
     engine.open(opening)
-    engine.record([ev.SignedIn(ports.identity.sign_in())])
-    engine.learn_limits()
+    engine.record([ev.SignedIn(engine.insist(ports.identity.sign_in))])
+    engine.insist(engine.learn_limits)
     engine.acquire_lock()
-    engine.take(engine.conversation.find_ours(rows_matter=delivery.run_state is not Run.NONE))
+    rows_matter = delivery.run_state is not Run.NONE
+    engine.take(engine.insist(lambda: engine.conversation.find_ours(rows_matter=rows_matter)))
     _catch_up(engine)
     if delivery.run_state is Run.NONE:
-        engine.take(cmd.SightStored([(stored.relpath, stored.size) for stored in ports.archive.list()]))
-    step = run_step(delivery.run_state, validator_at_work=ports.pipeline.is_running())
+        stored = engine.insist(lambda: [(found.relpath, found.size) for found in ports.archive.list()])
+        engine.take(cmd.SightStored(stored))
+    step = run_step(delivery.run_state, validator_at_work=engine.insist(ports.pipeline.is_running))
     if step is RunStep.END_ORPHAN:
-        engine.guard()
-        engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
+        engine.say_stop()
     if step in (RunStep.END_ORPHAN, RunStep.AWAIT_END):
         _await_end(engine)
     elif step is RunStep.ATTACH:
@@ -106,32 +108,38 @@ def connect(engine: Engine, opening: cmd.OpenSession) -> None:
 
 def _catch_up(engine: Engine) -> None:
     """Read the validator's log to its end."""
-    while engine.hear():
+    while engine.insist(engine.hear):
         pass
 
 
 def _settle_doubts(engine: Engine) -> None:
-    """Ask the archive about every file in doubt, before anything is announced or sent."""
-    while engine.delivery.counts[UNRESOLVED]:
-        engine.take(cmd.SettleDoubts(engine.ports.dispatcher.slots, engine.busy))
+    """Ask the archive about every file in doubt, before anything is announced or sent; about one at a time while it is away."""
+    delivery, dispatcher = engine.delivery, engine.ports.dispatcher
+    while in_doubt := delivery.counts[UNRESOLVED]:
+        outage, may_ask = bool(delivery.facts.outage_ms), engine.patience.may_ask()
+        if not outage:
+            engine.take(cmd.SettleDoubts(dispatcher.slots, engine.busy))
+        elif may_ask and not engine.busy:
+            engine.take(cmd.SettleDoubts(min(1, dispatcher.slots), engine.busy))
+        elif not engine.busy and outlasted(delivery, engine.now_ms()):
+            raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
         engine.collect(SETTLE_TURN_S)
         engine.heed_stop()
+        if outage and delivery.counts[UNRESOLVED] < in_doubt:
+            engine.take(cmd.WorldAnswered(again=True))
         engine.guard()
-        if engine.delivery.facts.outage_ms:
-            raise ArchiveUnavailableError("the archive does not answer what it holds; resume goes on from here")
 
 
 def _await_end(engine: Engine) -> None:
     """A validator that read our stop row is gone some seconds later; it must never read a second one."""
     limits = engine.delivery.limits
-    deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000)
-    while engine.ports.pipeline.is_running():
-        if engine.now_ms() > deadline_ms:
+    deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000) - engine.patience.waited_ms
+    while engine.insist(engine.ports.pipeline.is_running):
+        if engine.now_ms() > deadline_ms + engine.patience.waited_ms:
             raise ValidatorStoppedError(
                 "a validator of an earlier session is still at work and does not end; try again later"
             )
-        engine.heed_stop()
         engine.guard()
-        engine.ports.clock.sleep(min(1.0, limits.poll_interval_s))
-        engine.hear()
+        engine.patience.wait(min(1.0, limits.poll_interval_s))
+        engine.insist(engine.hear)
     _catch_up(engine)

@@ -376,6 +376,12 @@ class Clock(Protocol):
     def now_ms(self) -> int:
         """Milliseconds since the epoch, UTC."""
 
+    def machine_ms(self) -> int:
+        """The same by the machine's own clock, whatever the archive's says."""
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since some moment, by a clock that nobody sets and that may stand still while the machine sleeps."""
+
     def sleep(self, seconds: float) -> None:
         """Let that time pass."""
 
@@ -442,6 +448,12 @@ class Ports:
     dump: StateDump
     index: IndexBuilder
     limits: Limits = Limits()
+    reconnect: Callable[[], None] | None = None
+    """Has every later request open a new connection, to wherever the archive's names lead by then.
+
+    Called when an outage begins, before each attempt during one, and after the process stood still; must be quick, and
+    leave alone what is under way.
+    """
     archive_limits: Callable[[Limits], Limits] | None = None
     """`limits` with what only the archive can say of them; asked once a session, after signing in."""
     archive_name: str = ""

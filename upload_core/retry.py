@@ -18,7 +18,7 @@ LONGEST_DELAY_MS: Final = 30_000
 
 INSIST_ATTEMPTS: Final = 3
 INSIST_WAIT_S: Final = 0.5
-"""A single write that opens or closes a session is asked for again after this time, then after twice as long."""
+"""What a session that ends early still wants to give back is asked for again after this time, then after twice as long."""
 
 
 class FaultRule(NamedTuple):
@@ -45,7 +45,7 @@ def delay_ms(retries: int) -> int:
 
 
 def insist(act: Callable[[], T], clock: Clock) -> T:
-    """What `act`, which may be repeated, returns: a request that fails once is no reason to end a session.
+    """What `act`, which may be repeated, returns, tried a few times: for whoever has no time to wait for an archive.
 
     Raises `ArchiveUnavailableError` if it keeps failing.
     """
@@ -63,16 +63,27 @@ PROBE_LONGEST_MS: Final = 30_000
 
 
 class OutageProbe:
-    """Paces the attempts during one outage."""
+    """Paces the attempts during the outage that began at `began_ms` and is waited for until `until_ms`."""
 
-    def __init__(self) -> None:
-        self._next_ms = 0
+    def __init__(self, began_ms: int, until_ms: int) -> None:
+        self.began_ms = began_ms
+        self.next_ms = began_ms + PROBE_FIRST_MS
+        self._until_ms = until_ms
         self._wait_ms = PROBE_FIRST_MS
 
+    def answered(self) -> None:
+        """A question was answered, which is not yet a file stored: whether that works may be found out at once."""
+        self.next_ms = self.began_ms
+
     def due(self, now_ms: int) -> bool:
-        """Whether the archive may be asked again now; if so, the next time is put off twice as long."""
-        if now_ms < self._next_ms:
+        """Whether the archive may be asked again now; if so, the next time is put off twice as long.
+
+        One attempt is always made when the time is over: an archive that came back by then is not missed.
+        """
+        if now_ms < self.next_ms:
             return False
-        self._next_ms = now_ms + self._wait_ms
         self._wait_ms = min(PROBE_LONGEST_MS, self._wait_ms * 2)
+        self.next_ms = now_ms + self._wait_ms
+        if now_ms < self._until_ms:
+            self.next_ms = min(self.next_ms, self._until_ms)
         return True

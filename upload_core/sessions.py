@@ -33,6 +33,8 @@ FINISHED_OUTCOMES: Final = frozenset({"complete", "incomplete"})
 _TOLD: Final = frozenset({REPORTED, VALID, INVALID})
 ROWS_PER_APPEND: Final = 5_000
 """Bounds one append to about a megabyte; at one append per second still far above what a validator judges."""
+LAST_PROBE_MS: Final = 30_000
+"""How long the question that an outage's time ends with may take before the session ends without its answer."""
 PROBE_AFTER_MS: Final = 30_000
 """A first row that the validator has not judged by then was likely written before it began to read."""
 
@@ -115,9 +117,15 @@ def world_failed(d: Delivery, failure: cmd.WorldFailed, now_ms: int) -> Decision
     return NOTHING if d.facts.outage_ms else Decision([ev.OutageBegan(failure.message)])
 
 
-def world_answered(d: Delivery, _: cmd.WorldAnswered, now_ms: int) -> Decision:
-    """The control bucket answers: that ends an outage only if no file waits to be sent (see `outcomes_found`)."""
-    return Decision([ev.OutageEnded()]) if d.facts.outage_ms and d.transfer_complete else NOTHING
+def world_answered(d: Delivery, answered: cmd.WorldAnswered, now_ms: int) -> Decision:
+    """The archive answers: that ends an outage of the same question, or if no file may be sent (see `outcomes_found`)."""
+    sufficient = answered.again or d.transfer_complete or d.facts.paused
+    return Decision([ev.OutageEnded()]) if d.facts.outage_ms and sufficient else NOTHING
+
+
+def outlasted(d: Delivery, now_ms: int) -> bool:
+    """Whether an outage has lasted for as long as one is waited for."""
+    return bool(d.facts.outage_ms) and now_ms - d.facts.outage_ms >= d.limits.outage_s * 1000
 
 
 # --- what is due ---------------------------------------------------------------------------------
@@ -125,42 +133,46 @@ def world_answered(d: Delivery, _: cmd.WorldAnswered, now_ms: int) -> Decision:
 
 def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
     """What is due now: the lock first, then the end if there is one, then doubts, transfers, reports, signs of life."""
-    ending = _ending(d, now_ms)
+    ending = _ending(d, tick, now_ms)
     if ending is not None:
         return ending
     effects: list[fx.Effect] = []
-    if d.facts.lock_etag and now_ms - d.facts.lock_ms >= d.limits.lock_staleness_s * 1000 / 4:
+    may_ask = not d.facts.outage_ms or tick.probe
+    if may_ask and d.facts.lock_etag and now_ms - d.facts.lock_ms >= d.limits.lock_staleness_s * 1000 / 4:
         effects.append(fx.RenewLock())
     events: list[ev.Event] = []
     slots = 0 if d.facts.paused else tick.slots
     if d.facts.outage_ms and slots:
         slots = 1 if tick.probe and not tick.busy else 0  # one careful attempt at a time until one succeeds
     if slots and d.client_state in transfers.SENDING_STATES:
-        doubts = transfers.inspect(d, slots, tick.busy) if d.counts[UNRESOLVED] else []
+        # only a stored file shows that an outage is over, so a probe is one wherever there is one to send
+        sendable = d.counts[PENDING] or (tick.queue and d.counts[READY])
+        in_doubt = d.counts[UNRESOLVED] and not (d.facts.outage_ms and sendable)
+        doubts = transfers.inspect(d, slots, tick.busy) if in_doubt else []
         effects.extend(doubts)
         if len(doubts) < slots:
             started = transfers.start_transfers(d, slots - len(doubts), now_ms, queue=tick.queue)
             events.extend(started.events)
             effects.extend(started.effects)
     # during an outage of the transfer bucket alone the validator is still within reach, and its patience runs out
-    if not d.facts.outage_ms or tick.probe:
+    if may_ask:
         effects.extend(_due_rows(d, tick.failed, now_ms))
     return Decision(events, effects)
 
 
-def _ending(d: Delivery, now_ms: int) -> Decision | None:
+def _ending(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision | None:
     """How the session ends, if it does now."""
     facts, limits = d.facts, d.limits
     if d.validation_complete:
         return _close("complete" if d.all_valid else "incomplete", "", "")
     if facts.stop_requested:
         return _close("interrupted", "user", facts.stop_requested)
-    if facts.outage_ms and now_ms - facts.outage_ms > limits.outage_s * 1000:
+    if outlasted(d, now_ms) and _last_word(d, tick, now_ms):
         return _close("interrupted", "outage", f"the archive was out of reach for {limits.outage_s:.0f} s")
     match d.client_state:
         case "stopped":
             return _close("interrupted", "validator", facts.validator_message or "the validator stopped")
-        case "starting" if now_ms - facts.run_requested_ms > limits.validator_start_s * 1000:
+        case "starting" if _unstarted(d, now_ms):
             why = f"the validator did not start within {limits.validator_start_s:.0f} s of being asked for"
             return Decision([ev.PipelineRefused(why)])
         case "running" if _silent(d, now_ms):
@@ -174,6 +186,18 @@ def _ending(d: Delivery, now_ms: int) -> Decision | None:
             return None
 
 
+def _last_word(d: Delivery, tick: cmd.Tick, now_ms: int) -> bool:
+    """Whether nobody is asking the archive for the last time; such a question may take a while, but not for ever."""
+    asking = tick.probe or tick.busy
+    return not asking or now_ms - d.facts.outage_ms > d.limits.outage_s * 1000 + LAST_PROBE_MS
+
+
+def _unstarted(d: Delivery, now_ms: int) -> bool:
+    # during an outage its first word could not be read; from the end of one on it has its whole time again
+    waited_ms = now_ms - max(d.facts.run_requested_ms, d.facts.heard_ms)
+    return not d.facts.outage_ms and waited_ms > d.limits.validator_start_s * 1000
+
+
 def _silent(d: Delivery, now_ms: int) -> bool:
     # while the archive is out of reach, the validator's silence says nothing about the validator
     return not d.facts.outage_ms and now_ms - d.facts.heard_ms > d.limits.validator_silence_s * 1000
@@ -181,7 +205,7 @@ def _silent(d: Delivery, now_ms: int) -> bool:
 
 def _unheard(d: Delivery, now_ms: int) -> bool:
     facts = d.facts
-    waiting = d.transfer_complete and not d.counts[DONE]
+    waiting = d.transfer_complete and not d.counts[DONE] and not facts.outage_ms
     return waiting and now_ms - facts.waiting_ms > d.limits.verdict_wait_s * 1000
 
 

@@ -30,6 +30,12 @@ class SystemClock:
             self._last_monotonic_ns = monotonic_ns
             return self._last_ns // 1_000_000
 
+    def machine_ms(self) -> int:
+        return self.now_ms()
+
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
     def sleep(self, seconds: float) -> None:
         time.sleep(max(0.0, seconds))
 

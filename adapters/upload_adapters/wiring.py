@@ -56,6 +56,7 @@ class Place:
     limits: Limits
     clock: Clock = attrs.field(factory=SystemClock)
     archive_limits: Callable[[Limits], Limits] | None = None
+    reconnect: Callable[[], None] | None = None
     strict_wire: bool = False
     """Whether the archive's validator cannot read every index that is one (see `index_check`)."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
@@ -104,6 +105,7 @@ def _aws_place(
         limits=Limits(),
         clock=ports.clock,
         archive_limits=ports.limits,
+        reconnect=ports.reconnect,
         strict_wire=True,
         settings=deployments.recorded_settings(configured),
         sources={"s3": ports.source},
@@ -293,6 +295,7 @@ def _assembled(
         ),
         limits=place.limits,
         archive_limits=place.archive_limits,
+        reconnect=place.reconnect,
         archive_name=place.name,
         label=None if label is None else label.data,
         agent_id=f"{user}@{host}:{secrets.token_hex(4)}",

@@ -29,3 +29,15 @@ class ClockContract:
         before = clock.now_ms()
         clock.sleep(seconds)
         assert clock.now_ms() >= before
+
+    def test_sleeping_passes_by_each_of_its_clocks(self, clock):
+        before = clock.machine_ms(), clock.monotonic_ms()
+        clock.sleep(0.05)
+        assert all(
+            45 <= after - was < 10_000
+            for was, after in zip(before, (clock.machine_ms(), clock.monotonic_ms()), strict=True)
+        )
+
+    def test_the_monotonic_clock_never_goes_back(self, clock):
+        times = [clock.monotonic_ms() for _ in range(10_000)]
+        assert times == sorted(times)

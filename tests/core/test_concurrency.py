@@ -119,3 +119,42 @@ def test_every_change_says_why():
         "the archive asked for patience",
         "the archive takes more again",
     }
+
+
+def filled(control, *, files=1000, pushbacks=0, intervals=1):
+    for _ in range(intervals):
+        control.observe(Load(files=files, bytes=files, pushbacks=pushbacks, saturated=True), INTERVAL_S)
+
+
+@pytest.mark.parametrize("pushed", [1, 3, 30])
+def test_what_was_pushed_back_before_the_archive_was_out_of_reach_is_undone(pushed):
+    control = Concurrency(64)
+    simulate(StoreModel(latency_s=0.3), control, FINDING)
+    before = control.level
+    filled(control, files=0, pushbacks=9, intervals=pushed)
+    assert control.level < before
+    change = control.cut_off()
+    assert change is not None
+    assert (change.level, control.level) == (before, before)
+    assert control.cut_off() is None, "once an outage"
+    levels, _ = simulate(StoreModel(latency_s=0.3), control, 40)
+    assert min(levels) >= before * 0.75
+
+
+def test_an_archive_that_works_on_while_it_pushes_back_is_believed():
+    control = Concurrency(64)
+    simulate(StoreModel(latency_s=0.3), control, FINDING)
+    before = control.level
+    filled(control, files=3, pushbacks=9, intervals=4)
+    lowered = control.level
+    assert lowered <= before / 8
+    filled(control, files=0, pushbacks=9, intervals=1)
+    control.cut_off()
+    assert control.level == lowered
+
+
+def test_before_anything_was_done_there_is_nothing_to_go_back_to():
+    control = Concurrency(64)
+    filled(control, files=0, pushbacks=1, intervals=2)
+    assert control.cut_off() is None
+    assert control.level == LEVEL_START // 4

@@ -159,6 +159,7 @@ def test_the_recordings_hold_what_they_are_for():
         "ConcurrencyChanged",
         "TransfersPaused",
         "TransfersContinued",
+        "SuspensionNoticed",
         IndexRevised.__name__,
     } <= kinds
     large = recording("large files in parts")

@@ -5,7 +5,7 @@ import pytest
 from upload_core import events as ev
 from upload_core.effects import Fault
 from upload_core.lifecycle import FILE_ROWS
-from upload_core.retry import FAULT_RULES, FIRST_DELAY_MS, LONGEST_DELAY_MS, delay_ms
+from upload_core.retry import FAULT_RULES, FIRST_DELAY_MS, LONGEST_DELAY_MS, OutageProbe, delay_ms
 from upload_core.worker import FAULTS
 
 
@@ -34,3 +34,25 @@ def test_the_rest_doubles_from_half_a_second_and_never_exceeds_half_a_minute():
     assert rests[0] == FIRST_DELAY_MS
     assert rests == sorted(rests)
     assert rests[-1] == LONGEST_DELAY_MS == 30_000
+
+
+def probes(until_ms: int, step_ms: int = 1, begin_ms: int = 10_000) -> list[int]:
+    probe = OutageProbe(begin_ms, begin_ms + until_ms)
+    return [at for at in range(0, until_ms + 60_000, step_ms) if probe.due(begin_ms + at)]
+
+
+def test_probes_come_after_a_second_then_at_doubling_intervals_up_to_half_a_minute():
+    times = probes(200_000, 100)
+    assert times[:7] == [1_000, 3_000, 7_000, 15_000, 31_000, 61_000, 91_000]
+
+
+@pytest.mark.parametrize("until_ms", [1_000, 1_500, 62_000, 89_000, 91_000, 200_000])
+def test_one_probe_falls_on_the_moment_at_which_the_time_is_over(until_ms):
+    assert until_ms in probes(until_ms, 100)
+
+
+def test_after_an_answer_the_next_probe_comes_at_once():
+    probe = OutageProbe(0, 900_000)
+    assert [probe.due(1_000), probe.due(1_001)] == [True, False]
+    probe.answered()
+    assert [probe.due(1_002), probe.due(1_003)] == [True, False]

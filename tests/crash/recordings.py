@@ -271,6 +271,25 @@ def _paused(world: World) -> None:
     world.deliver()
 
 
+def _suspended(world: World) -> None:
+    """The machine sleeps twice, the second time during an outage of everything but the journal."""
+    puts = [0]
+
+    def before(port: str, method: str, args: tuple[Any, ...]) -> None:
+        puts[0] += (port, method) == ("archive", "put")
+        if (port, method, puts[0]) == ("archive", "put", 2):
+            world.ports.clock.suspend(60)
+        if 6 <= puts[0] <= 9 and port in ("archive", "control"):
+            if (port, method, puts[0]) == ("archive", "put", 7):
+                world.ports.clock.suspend(3_000)
+            raise ArchiveUnavailableError("no route to host")
+
+    world.calls.before = before
+    world.deliver()
+    world.calls.disarm()
+    world.deliver()
+
+
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "plain": _plain,
     "failures and retries": _failures,
@@ -282,6 +301,7 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "large files in parts": _in_parts,
     "paced": _paced,
     "paused": _paused,
+    "suspended": _suspended,
 }
 
 

@@ -92,3 +92,18 @@ def test_a_resumed_session_finds_its_level_anew_and_is_automatic_as_before():
 def test_levels_in_the_journal_differ_from_one_to_the_next():
     levels = slowed(10).levels()
     assert all(before != after for before, after in itertools.pairwise(levels))
+
+
+@pytest.mark.parametrize("seconds", [20, 890])
+@pytest.mark.parametrize("begin_ms", [1_000, 20_000])
+def test_a_store_that_is_away_for_a_while_leaves_the_level_as_it_was(begin_ms, seconds):
+    end_ms = begin_ms + seconds * 1000
+    paced = Paced(9000, lambda now: 0 if begin_ms <= now < end_ms else 10**6)
+    assert (paced.summary.outcome, paced.summary.retries) == ("complete", 0)
+    assert paced.of("OutageBegan")
+    before = max(paced.levels(0, begin_ms + 300))
+    [ended] = [at for at, _ in paced.of("OutageEnded")]
+    assert min(paced.levels(ended - 1, ended + 2_000) or [before]) >= before
+    assert paced.levels(0, ended)[-1] == before
+    # at most the last probe's waiting and one window is lost
+    assert paced.rate(ended + 10_000, ended + 15_000) >= 0.85 * LEVEL_MAX / 0.3

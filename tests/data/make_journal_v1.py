@@ -83,12 +83,12 @@ IN_PARTS: list[list[ev.Event]] = [
 
 
 PACED: list[list[ev.Event]] = [
-    [ev.SessionOpened(1, "ada@host:1", 0, 1), ev.LockAcquired('"etag-1"')],
-    [ev.ConcurrencyChanged(16, "throughput grew"), *(ev.TransferQueued(n) for n in (0, 1))],
-    [ev.TransfersPaused("window", "outside 22:00-06:00"), ev.TransferStarted(0), ev.TransferStarted(1)],
-    [ev.TransfersPaused("user", ""), ev.TransfersContinued("window"), ev.TransferCompleted(0, 10, "yH2GHg==")],
-    [ev.TransfersContinued("user"), ev.ConcurrencyChanged(8, "the store asked for patience")],
-    [ev.TransfersPaused("host", "a backup runs"), ev.StopRequested("enough for today")],
+    [ev.SessionOpened(1, "ada@host:1", 0, 1), ev.LockAcquired('"etag-1"'), ev.ConcurrencyChanged(8, "to begin with")],
+    [ev.TransferQueued(0), ev.TransferStarted(0), ev.ConcurrencyChanged(16, "throughput grows")],
+    [ev.TransfersPaused("user", "lunch"), ev.TransfersPaused("window", "")],
+    [ev.OutageBegan("no route to host"), ev.SuspensionNoticed(28_800), ev.LockRenewed('"etag-2"'), ev.OutageEnded()],
+    [ev.TransfersContinued("window"), ev.OutageBegan("SlowDown"), ev.TransferInterrupted(0, "SlowDown")],
+    [ev.SuspensionNoticed(60)],
 ]
 
 
@@ -131,12 +131,12 @@ def in_parts(path: Path) -> None:
 
 
 def paced(path: Path) -> None:
-    """A delivery whose level changed, and that was paused for several reasons at once."""
+    """A level that found itself, pauses, and a machine that slept, once in an outage."""
     created = ev.DeliveryCreated("demo", "3", "staging", "ada@host:1", "/data", "s3://a", TABLE.digest, len(TABLE))
     journal = DirectoryJournal(path)
     journal.create(created, TABLE, time_ms=START_MS)
     for number, events in enumerate(PACED, 1):
-        journal.append(events, time_ms=START_MS + 977 * number)
+        journal.append(events, time_ms=START_MS + 29_000_000 * number)
     journal.close()
 
 

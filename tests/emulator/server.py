@@ -87,6 +87,11 @@ class Emulator:
         """What `AWS_ENDPOINT_URL` has to be."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    @property
+    def connections(self) -> int:
+        """How many connections were opened so far."""
+        return self._server.accepted
+
     def environment(self) -> dict[str, str]:
         """Environment variables under which any boto3 program talks to this emulator."""
         return {
@@ -276,6 +281,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, emulator: Emulator, port: int) -> None:
         self.emulator = emulator
         self._connections: set[socket.socket] = set()
+        self.accepted = 0
         self._serving: set[threading.Thread] = set()
         self._guard = threading.Lock()
         super().__init__(("127.0.0.1", port), _Connection)
@@ -283,6 +289,7 @@ class _Server(ThreadingHTTPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         with self._guard:
             self._connections.add(request)
+            self.accepted += 1
             self._serving.add(threading.current_thread())
         try:
             super().process_request_thread(request, client_address)

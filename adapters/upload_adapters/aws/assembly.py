@@ -69,6 +69,8 @@ class AwsPorts:
     control: S3ControlBucket
     pipeline: LambdaPipeline
     clock: Clock
+    reconnect: Callable[[], None]
+    """What `Ports.reconnect` promises; besides, the archive's clock is learnt anew."""
 
     def source(self, url: str) -> S3Source:
         """The source `s3://NAME[/PREFIX]`, read as the delivery's identity, so that S3 can copy from it by itself.
@@ -170,6 +172,12 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
         identity.session, keys, network_parameter=settings.text("deployment.network_parameter"), clock=server_clock
     )
     control = S3ControlBucket(deployment.control)
+
+    def reconnect() -> None:
+        deployment.reconnect()
+        bulk.reconnect()
+        server_clock.relearn()
+
     return AwsPorts(
         deployment=deployment,
         identity=identity,
@@ -179,6 +187,7 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
             deployment.connect_lambda, deployment.init_function, control, keys, release=deployment.close
         ),
         clock=server_clock,
+        reconnect=reconnect,
     )
 
 

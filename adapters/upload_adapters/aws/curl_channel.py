@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import pycurl
@@ -41,30 +42,41 @@ class _Request:
         self.checksum = ""
 
 
+class _Connections:
+    """libcurl's connections, and the requests under way on them."""
+
+    def __init__(self) -> None:
+        self.multi: Any = pycurl.CurlMulti()
+        self.multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
+        self.under_way: dict[Any, _Request] = {}
+
+
 class CurlChannel:
     """Belongs to one thread, except `wake`."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, generation: Callable[[], int] = lambda: 0) -> None:
+        """Once `generation` answers another number, every later request opens a new connection."""
         self._endpoint = endpoint
+        self._generation = generation
+        self._connected = generation()
         self._base = endpoint.base
         self._prefix = endpoint.prefix
         signer = Signer(endpoint.host, endpoint.region, endpoint.keys, endpoint.now_ms)
         self._form = Form(signer, "PUT", UNSIGNED_PAYLOAD, ["x-amz-checksum-crc32"])
-        self._multi: Any = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_PIPELINING, pycurl.PIPE_NOTHING)
         self._free: list[_Request] = []
-        self._under_way: dict[Any, _Request] = {}
         self._wakened, self._waker = socket.socketpair()
         self._wakened.setblocking(False)
         self._waking = select.poll()
         self._waking.register(self._wakened, select.POLLIN)
         self._waker.setblocking(False)
         self._closed = False
+        self._connections = [_Connections()]
+        """The last are those of new requests; those before are given back once nothing is under way on them."""
 
     @property
     def under_way(self) -> int:
         """How many requests were begun and not yet handed back."""
-        return len(self._under_way)
+        return sum(len(connections.under_way) for connections in self._connections)
 
     def start(self, tag: int, relpath: str, data: bytes, checksum: str) -> None:
         """Begin to store the bytes under their CRC32; raises what getting credentials raises."""
@@ -76,12 +88,16 @@ class CurlChannel:
             self._free.append(request)
             raise
         handle = request.handle
+        if self._connected != (generation := self._generation()):
+            self._connected = generation
+            self._connections.append(_Connections())
         request.tag, request.relpath, request.size, request.checksum = tag, relpath, len(data), checksum
         handle.setopt(pycurl.URL, self._base + path)
         handle.setopt(pycurl.HTTPHEADER, headers + _FIXED_HEADERS)
         handle.setopt(pycurl.POSTFIELDS, data)
-        self._under_way[handle] = request
-        self._multi.add_handle(handle)
+        connections = self._connections[-1]
+        connections.under_way[handle] = request
+        connections.multi.add_handle(handle)
 
     def finished(self, timeout_s: float) -> list[tuple[int, StoredObject | Exception | None]]:
         """Move all requests on and return those that ended, each with its object, its error, or None for a store that
@@ -89,35 +105,45 @@ class CurlChannel:
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            self._multi.perform()
-            found = self._ended()
+            found = [ended for connections in self._connections for ended in self._moved(connections)]
+            if len(self._connections) > 1:
+                self._let_go()
             left_s = deadline - time.monotonic()
             if found or left_s <= 0 or self._wait(left_s):
                 return found
 
     def _wait(self, timeout_s: float) -> bool:
         """Wait until something happens at a socket; True if it was a wake."""
-        if self._under_way:
-            self._multi.select(min(timeout_s, LOOK_S))
+        if self.under_way:
+            self._connections[-1].multi.select(min(timeout_s, LOOK_S))
             timeout_s = 0.0
         return bool(self._waking.poll(timeout_s * 1000)) and self._drain()
 
-    def _ended(self) -> list[tuple[int, StoredObject | Exception | None]]:
+    def _moved(self, connections: _Connections) -> list[tuple[int, StoredObject | Exception | None]]:
+        """Move these requests on; those that ended."""
+        multi, under_way = connections.multi, connections.under_way
         found: list[tuple[int, StoredObject | Exception | None]] = []
+        multi.perform()
         more = True
         while more:
-            waiting, done, failed = self._multi.info_read()
+            waiting, done, failed = multi.info_read()
             more = bool(waiting)
-            found.extend([self._judged(self._release(handle)) for handle in done])
+            for handle in done:
+                multi.remove_handle(handle)
+                found.append(self._judged(under_way.pop(handle)))
             for handle, code, message in failed:
-                request = self._release(handle)
+                multi.remove_handle(handle)
+                request = under_way.pop(handle)
                 found.append((request.tag, failure(code, message, f"storing {request.relpath!r}", self._base)))
                 self._reuse(request)
         return found
 
-    def _release(self, handle: Any) -> _Request:
-        self._multi.remove_handle(handle)
-        return self._under_way.pop(handle)
+    def _let_go(self) -> None:
+        """Give back connections that no new request may use, once nothing is under way on them."""
+        for connections in self._connections[:-1]:
+            if not connections.under_way:
+                connections.multi.close()
+                self._connections.remove(connections)
 
     def _judged(self, request: _Request) -> tuple[int, StoredObject | Exception | None]:
         answer = request.answer
@@ -158,15 +184,17 @@ class CurlChannel:
         if self._closed:
             return []
         self._closed = True
-        lost = [request.tag for request in self._under_way.values()]
-        for handle in list(self._under_way):
-            self._multi.remove_handle(handle)
-            handle.close()
-        self._under_way.clear()
+        lost: list[int] = []
+        for connections in self._connections:
+            for handle, request in connections.under_way.items():
+                connections.multi.remove_handle(handle)
+                handle.close()
+                lost.append(request.tag)
+            connections.under_way.clear()
+            connections.multi.close()
         for request in self._free:
             request.handle.close()
         self._free.clear()
-        self._multi.close()
         self._wakened.close()
         self._waker.close()
         return lost

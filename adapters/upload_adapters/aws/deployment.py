@@ -106,12 +106,16 @@ class AwsDeployment:
         """A Lambda client with this configuration, a new one for each."""
         return self._client("lambda", config)
 
+    def reconnect(self) -> None:
+        """Have every later request open a new connection; what is under way is left alone."""
+        for made in tuple(self._made.values()):  # without the lock: whoever holds it may be waiting for an answer
+            for client in (made.calls, made.once) if isinstance(made, Bucket) else ():
+                client.close()  # which only empties its pool
+
     def close(self) -> None:
         """Give back all connections."""
         with self._mutex:
-            for made in self._made.values():
-                for client in (made.calls, made.once) if isinstance(made, Bucket) else ():
-                    client.close()
+            self.reconnect()
             self._made.clear()
 
     def _bucket(self, name: str) -> Bucket:

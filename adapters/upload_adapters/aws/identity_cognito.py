@@ -28,7 +28,7 @@ from upload_adapters.aws.oauth import (
 )
 from upload_adapters.aws.tokens import Tokens
 from upload_adapters.aws.tokens_store import KeyringTokenStore, MemoryTokenStore, TokenStore
-from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError
+from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError, SignInCutError
 
 if TYPE_CHECKING:
     import boto3
@@ -187,7 +187,10 @@ class CognitoIdentity:
 
     def _ask_person(self, subject: str | None) -> Tokens:
         attempt = self._oauth.begin()
-        tokens = self._oauth.redeem(attempt, self._way(attempt))
+        try:
+            tokens = self._oauth.redeem(attempt, self._way(attempt))
+        except ArchiveUnavailableError as error:
+            raise SignInCutError(str(error)) from error
         if subject is not None and tokens.claims.subject != subject:
             raise IdentityError(
                 f"{tokens.claims.name} signed in, but this delivery was begun by another person; sign in as that one, "

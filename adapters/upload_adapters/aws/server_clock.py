@@ -37,8 +37,19 @@ class ServerClock:
     def now_ms(self) -> int:
         return self._base.now_ms() + self._offset_ms
 
+    def machine_ms(self) -> int:
+        return self._base.machine_ms()
+
+    def monotonic_ms(self) -> int:
+        return self._base.monotonic_ms()
+
     def sleep(self, seconds: float) -> None:
         self._base.sleep(seconds)
+
+    def relearn(self) -> None:
+        """Let the next answer alone say how far the clocks are apart; until then what was learnt stays in use."""
+        with self._mutex:
+            self._least_ms, self._most_ms = float("-inf"), float("inf")
 
     def observe(self, date: str, *, sent_ms: int, received_ms: int) -> None:
         """Learn from an answer's `Date`; the times are the base clock's, before the request and after the answer.

@@ -45,4 +45,10 @@ def transport(name: str = AUTO) -> Transport:
     from upload_adapters.aws.curl_sender import CurlSender
 
     sender = CurlSender()
-    return Transport(sender, CurlChannel, sender.reconnect)
+    generation = [0]
+
+    def reconnect() -> None:
+        generation[0] += 1
+        sender.reconnect()
+
+    return Transport(sender, lambda endpoint: CurlChannel(endpoint, lambda: generation[0]), reconnect)

@@ -32,15 +32,27 @@ class ManualClock:
 
     def __init__(self, now_ms: int = START_MS) -> None:
         self._now_ms = now_ms
+        self._monotonic_ms = 0
 
     def now_ms(self) -> int:
         return self._now_ms
+
+    def machine_ms(self) -> int:
+        return self._now_ms
+
+    def monotonic_ms(self) -> int:
+        return self._monotonic_ms
 
     def sleep(self, seconds: float) -> None:
         self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         """Let that time pass; never back."""
+        self._monotonic_ms += max(0, round(seconds * 1000))
+        self._now_ms += max(0, round(seconds * 1000))
+
+    def suspend(self, seconds: float) -> None:
+        """Let that time pass while the machine sleeps: the monotonic clock stands still."""
         self._now_ms += max(0, round(seconds * 1000))
 
 

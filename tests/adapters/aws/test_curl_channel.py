@@ -205,3 +205,39 @@ def test_new_keys_and_a_new_day_give_new_signatures():
     seen.add(form.headers("/a", "")[-1])
     assert len(seen) == 4
     assert form.headers("/a", "")[-1] in seen
+
+
+# ── new connections ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_after_another_generation_no_connection_is_used_again_and_nothing_under_way_is_lost(aws, bucket):
+    generation, before = [0], aws.connections
+    channel = CurlChannel(bucket.endpoint, lambda: generation[0])
+    try:
+        for tag in range(4):
+            channel.start(tag, f"a{tag}", b"data", crc(b"data"))
+            assert [tag for tag, _ in all_of(channel)] == [tag]
+        assert aws.connections - before == 1
+        generation[0] += 1
+        for tag in range(4):
+            channel.start(tag, f"b{tag}", b"data", crc(b"data"))
+            assert [tag for tag, _ in all_of(channel)] == [tag]
+        assert aws.connections - before == 2
+        channel.start(0, "c0", b"data", crc(b"data"))
+        generation[0] += 1
+        channel.start(1, "c1", b"data", crc(b"data"))  # beside one that is under way
+        assert sorted(tag for tag, _ in all_of(channel)) == [0, 1]
+        assert aws.connections - before == 3
+        for tag in range(20):
+            channel.start(tag, f"d{tag}", b"data", crc(b"data"))
+        found = all_of(channel)
+        assert sorted(tag for tag, _ in found) == list(range(20))
+        assert all(isinstance(result, StoredObject) for _, result in found)
+        assert 4 <= aws.connections - before <= 23
+        waker = threading.Timer(0.05, channel.wake)
+        waker.start()
+        began = time.monotonic()
+        assert channel.finished(20) == []
+        assert time.monotonic() - began < 10, "it is woken as before"
+    finally:
+        channel.close()

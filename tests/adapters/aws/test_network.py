@@ -26,6 +26,8 @@ class StoppedClock:
     def now_ms(self):
         return 1_000_000
 
+    machine_ms = monotonic_ms = now_ms
+
     def sleep(self, seconds):
         """No time passes."""
 
@@ -89,3 +91,22 @@ def test_after_a_failure_it_is_asked_again(deployment, aws):
     with pytest.raises(ArchiveUnavailableError):
         deployment.transfer()
     assert deployment.transfer().name
+
+
+def test_after_reconnecting_each_client_opens_a_new_connection(deployment, aws):
+    aws.store.create_bucket("mast-fast-my-data-d-1-staging")
+    bucket = deployment.transfer()
+
+    def ask() -> None:
+        bucket.calls.list_objects_v2(Bucket=bucket.name)
+        bucket.once.list_objects_v2(Bucket=bucket.name)
+
+    ask()
+    before = aws.connections
+    ask()
+    assert aws.connections == before
+    deployment.reconnect()
+    ask()
+    assert aws.connections == before + 2
+    ask()
+    assert aws.connections == before + 2

@@ -22,6 +22,8 @@ class SetClock:
     def now_ms(self):
         return self.ms
 
+    machine_ms = monotonic_ms = now_ms
+
     def sleep(self, seconds):
         self.ms += int(seconds * 1000)
 
@@ -105,3 +107,20 @@ def test_sleeping_is_the_base_clocks_business():
     base = SetClock()
     ServerClock(base).sleep(2)
     assert base.ms == NOW_MS + 2_000
+
+
+def test_what_is_learnt_does_not_move_the_machines_own_clocks():
+    base = SetClock()
+    clock = observed(500_000, base=base)
+    assert clock.offset_ms > 400_000
+    assert (clock.machine_ms(), clock.monotonic_ms()) == (base.ms, base.ms)
+
+
+def test_after_relearning_the_next_answer_alone_counts_and_until_then_nothing_changes():
+    base = SetClock()
+    clock = observed(2_000, base=base, times=5)
+    before = clock.offset_ms
+    clock.relearn()
+    assert clock.offset_ms == before
+    clock.observe(date(base.ms + 2_600), sent_ms=base.ms - 50, received_ms=base.ms)
+    assert abs(clock.offset_ms - 2_600) <= 1_100

@@ -42,6 +42,39 @@ def test_a_delivery_ends_with_every_file_stored_and_valid(archive):
     archive.judge()
 
 
+@pytest.mark.parametrize("after", [ev.SessionOpened, ev.LockAcquired, ev.PipelineRequested, ev.RunConfirmed])
+def test_an_outage_of_everything_costs_time_and_nothing_else(archive, aws, after):
+    ports = archive.ports()
+    client = archive.client(ports=ports)
+    reconnected: list[int] = []
+    reconnect = ports.reconnect
+    assert reconnect is not None
+
+    def counted() -> None:
+        reconnected.append(aws.connections)
+        reconnect()
+
+    ports.reconnect = counted
+    ended: list[threading.Timer] = []
+
+    def follow(record):
+        if isinstance(record.event, after) and not ended:
+            aws.order(Fault("refused", code="ServiceUnavailable", times=0))
+        elif isinstance(record.event, ev.OutageBegan) and not ended:
+            ended.append(threading.Timer(1.5, aws.faults.clear))
+            ended[0].start()
+
+    client.subscribe(follow)
+    summary = client.run()
+    assert ended
+    assert (summary.outcome, summary.retries) == ("complete", 0)
+    archive.judge(sent_twice=len(archive.files))
+    assert reconnected
+    assert aws.connections > reconnected[0]
+    told = [type(record.event) for record in JournalReader(archive.root / "journal").records()]
+    assert told.count(ev.OutageBegan) == told.count(ev.OutageEnded) >= 1
+
+
 def test_repeating_a_finished_delivery_asks_nothing_of_aws(archive, aws):
     archive.client().run()
     before = len(aws.log())
