@@ -175,8 +175,7 @@ def test_paused_at_level_0_what_is_under_way_keeps_its_right_to_requests(dispatc
         def put(self, relpath, body, *, checksum, attempt=None):
             entered.set()
             assert go_on.wait(20)
-            with attempt.slot():
-                return super().put(relpath, body, checksum=checksum, attempt=attempt)
+            return super().put(relpath, body, checksum=checksum, attempt=attempt)
 
     dispatcher.open(MemorySource(files(1)), Slow(), 1)
     dispatcher.submit(orders(1))
