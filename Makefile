@@ -6,6 +6,7 @@
 #   make check   format, lint, types, architecture, generated docs; no tests
 #   make fix     what a tool can repair by itself
 #   make bench   the figures; arguments in ARGS, e.g. make bench ARGS="journal"
+#   make soak    the promises of reliability at a larger size: SIZE=nightly (the default) or release
 #   make docs    the pages, in build/docs/index.html
 #   make coverage, make clean
 #
@@ -17,13 +18,14 @@ INTEROP ?= .venv-interop
 PEERS ?= .venv-peers
 WORKERS ?= 2
 ARGS ?=
+SIZE ?= nightly
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export VENV
 export PEERS
 export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
 
-.PHONY: demo test interop check fix bench docs coverage clean
+.PHONY: demo test interop check fix bench soak docs coverage clean
 # Two recipes installing into one environment at the same time would break it.
 .NOTPARALLEL:
 
@@ -45,6 +47,10 @@ fix: $(VENV)/.dev
 
 bench: $(VENV)/.bench $(PEERS)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+soak: $(VENV)/.dev $(INTEROP)/.installed
+	@scripts/install-system-packages
+	UPLOAD_CORE_SIZE=$(SIZE) $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
 
 docs: $(VENV)/.dev
 	@scripts/cog -r

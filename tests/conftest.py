@@ -7,6 +7,9 @@ import threading
 import pytest
 from hypothesis import settings
 
+from tests import promises
+from tests.promises import figure, pytest_collection_modifyitems, pytest_terminal_summary, size  # noqa: F401 - pytest finds fixtures and hooks here by name
+
 # The suites that adapters join are plain modules; their asserts should explain themselves as those of a test file do.
 pytest.register_assert_rewrite("tests.contracts")
 
@@ -28,6 +31,7 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_configure(config):
     """Processes that tests start shall hear signals as usual, also where nohup or a shell's background keeps us from it."""
+    promises.pytest_configure(config)
     for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(number) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
             signal.signal(number, usual)
