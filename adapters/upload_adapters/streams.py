@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Generator
 from queue import SimpleQueue
 from typing import Final
 
@@ -45,7 +45,7 @@ class _Run:
         self._unsubscribe()
 
 
-def follow(client: UploadClient, *, kinds: Collection[type[ev.Event]] | None = None) -> Iterator[Record]:
+def follow(client: UploadClient, *, kinds: Collection[type[ev.Event]] | None = None) -> Generator[Record, None, None]:
     """Run the delivery and yield its records as they are journaled, of these kinds or all; ends when it ends.
 
     Raises what `UploadClient.run` raises. Closing the iterator early stops the delivery in order, within 5 s; what it
@@ -61,7 +61,9 @@ def follow(client: UploadClient, *, kinds: Collection[type[ev.Event]] | None = N
         raise run.error
 
 
-async def afollow(client: UploadClient, *, kinds: Collection[type[ev.Event]] | None = None) -> AsyncIterator[Record]:
+async def afollow(
+    client: UploadClient, *, kinds: Collection[type[ev.Event]] | None = None
+) -> AsyncGenerator[Record, None]:
     """`follow` for an event loop, which it never blocks. Cancelling the task that loops stops the delivery in order."""
     run = _Run(client, kinds)
     try:

@@ -62,7 +62,7 @@ def instrument(client: UploadClient, *, meter: Meter | None = None, tracer: Trac
     observer = _Instruments(
         client, meter or metrics.get_meter(SCOPE, __version__), tracer or trace.get_tracer(SCOPE, __version__)
     )
-    kinds = {*FILE_STEPS, *MARKS, ev.SessionOpened, ev.SessionClosed}
+    kinds: set[type[ev.Event]] = {*FILE_STEPS, *MARKS, ev.SessionOpened, ev.SessionClosed}
     return client.subscribe(observer, kinds=kinds)
 
 

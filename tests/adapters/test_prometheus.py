@@ -6,6 +6,7 @@ import msgspec
 
 from tests.crash.world import FILES, World
 from upload_adapters.prometheus import EVERY_S, MetricsFile, exposition
+from upload_core import events as ev
 
 
 def samples(text):
@@ -24,15 +25,13 @@ def test_at_the_end_it_says_how_the_delivery_ended(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["m.prom"], "nothing is left beside it"
 
 
-def test_it_is_written_now_and_then_and_not_for_every_event(tmp_path):
-    client, now, written = World(bad=[]).client(), 0.0, []
-    kept = MetricsFile(client, tmp_path / "m.prom", lambda: now)
-    write = kept.write
-    kept.write = lambda: (written.append(now), write())  # type: ignore[method-assign]
+def test_it_is_written_now_and_then_and_not_for_every_event(tmp_path, monkeypatch):
+    client, now, written = World(bad=[]).client(), [0.0], []
+    monkeypatch.setattr(MetricsFile, "write", lambda _: written.append(now[0]))
+    MetricsFile(client, tmp_path / "m.prom", lambda: now[0])
+    client.subscribe(lambda _: now.append(now.pop() + EVERY_S), kinds={ev.IndexWritten})
     client.run()
-    assert written == [0.0, 0.0], "the first event, and the end"
-    now += EVERY_S
-    assert written == [0.0, 0.0]
+    assert written == [0.0, EVERY_S, EVERY_S], "the first event, one after a while, and the end"
 
 
 def test_a_place_that_cannot_be_written_harms_nothing(tmp_path):

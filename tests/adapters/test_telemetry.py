@@ -14,7 +14,7 @@ from tests.command_line import environment
 from tests.crash.world import FILES, World
 from upload_adapters import telemetry
 from upload_core import events as ev
-from upload_core.errors import ArchiveUnavailableError
+from upload_core.errors import ArchiveUnavailableError, ConfigurationError
 
 
 @pytest.fixture
@@ -102,5 +102,5 @@ def test_nothing_of_it_is_imported_unless_asked_for():
 
 def test_where_it_is_not_installed_the_error_says_how_to(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    with pytest.raises(telemetry.ConfigurationError, match="upload-core\\[telemetry\\]"):
+    with pytest.raises(ConfigurationError, match="upload-core\\[telemetry\\]"):
         telemetry.instrument(World().client())
