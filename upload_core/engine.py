@@ -55,6 +55,8 @@ class Engine:
         self.delivery = delivery
         self.ports = ports
         self.observers = observers
+        self.client_config: Mapping[str, Any] | None = None
+        """What the pipeline is told of us, as the host gave it."""
         self.closed = False
         self.sent = SentBytes()
         delivery.limits = ports.limits
@@ -145,6 +147,8 @@ class Engine:
                     orders = []
                 case fx.ReportFiles() | fx.KeepAlive():
                     self._report(effect)
+                case fx.StartRun():
+                    self._start_another_run()
                 case fx.CloseSession():
                     self.close(effect.outcome, effect.reason, effect.message)
                 case _:
@@ -241,7 +245,7 @@ class Engine:
         self.insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
-    def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
+    def start_pipeline(self) -> None:
         """Ask for a validation run; what it is told of are the rows that our log gets from here on.
 
         If the answer is lost, it is asked for again under the same key, which starts nothing twice.
@@ -252,7 +256,7 @@ class Engine:
         try:
             answer = self.insist(
                 lambda: self.ports.pipeline.start(
-                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=self.client_config
                 )
             )
         except PipelineError as error:
@@ -262,6 +266,14 @@ class Engine:
             self.record([ev.PipelineAttached(answer.message)])
         else:
             self.record([ev.PipelineAccepted(answer.message)])
+
+    def _start_another_run(self) -> None:
+        """As a new session would: what was on its way to the run before is no longer told, but found in our log."""
+        self.conversation = Conversation(self.ports.control, self.keys, self.delivery)
+        self.take(self.insist(lambda: self.conversation.find_ours(rows_matter=False)))
+        self.write_index(self.ports.label)
+        self.start_pipeline()
+        self.take(cmd.WorldAnswered(again=True))
 
     # --- the loop --------------------------------------------------------------------------------
 
