@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LATE_MS_MAX: Final = 6_000
+IN_WORKERS: Final = ("archive.put", "archive.begin", "archive.part", "archive.complete", "archive.stat")
 TIMEOUT_MS: Final = 400
 """How long nobody answers before a client gives a request up."""
 
@@ -134,11 +135,11 @@ class Life:
             )
             world.tell("client", where)
         self.stand_still()
-        result = self._with_its_fate(port, where, act, late=writes and may_be_late)
+        result = self._with_its_fate(where, act, late=writes and may_be_late)
         self.boundary(f"after {where}")
         return result
 
-    def _with_its_fate(self, port: str, where: str, act: Callable[[], T], *, late: bool) -> T:
+    def _with_its_fate(self, where: str, act: Callable[[], T], *, late: bool) -> T:
         world, swarm, timeline = self.world, self.world.swarm, self.world.timeline
         timeline.pass_ms(5 + world.chance.below(40))
         if swarm.calm:
@@ -149,7 +150,7 @@ class Life:
             world.begin_outage()
         if world.outage_until_ms > timeline.now_ms():
             timeline.pass_ms(TIMEOUT_MS)
-            raise self._no_answer(port, "no route to host")
+            raise self._no_answer(where, "no route to host")
         if swarm.strikes("slow down"):
             world.tell("fault", f"{where}: the archive asks for patience")
             raise ArchiveUnavailableError("SlowDown: please reduce your request rate")
@@ -159,7 +160,7 @@ class Life:
         if swarm.strikes("request lost"):
             world.tell("fault", f"{where}: the request is lost")
             timeline.pass_ms(TIMEOUT_MS)
-            raise self._no_answer(port, "connection refused")
+            raise self._no_answer(where, "connection refused")
         if late and swarm.strikes("request late"):
             delay_ms = world.chance.between(100, LATE_MS_MAX)
             world.tell("fault", f"{where}: no answer comes, it takes effect {delay_ms / 1000:.1f} s later")
@@ -170,18 +171,18 @@ class Life:
                     act()
 
             timeline.after(delay_ms, arrive)
-            raise self._no_answer(port, "timed out")
+            raise self._no_answer(where, "timed out")
         result = act()
         if swarm.strikes("request twice"):
             world.tell("fault", f"{where}: the request arrives twice")
             return act()
         if swarm.strikes("answer lost"):
             world.tell("fault", f"{where}: the answer is lost")
-            raise self._no_answer(port, "connection reset by peer")
+            raise self._no_answer(where, "connection reset by peer")
         return result
 
-    def _no_answer(self, port: str, why: str) -> Exception:
+    def _no_answer(self, where: str, why: str) -> Exception:
         """What an adapter raises: some let the network's own errors through to the worker, which sorts them."""
-        if port == "archive":
+        if where.startswith(IN_WORKERS):
             return self.world.chance.pick([ArchiveUnavailableError, ConnectionError, TimeoutError])(why)
         return ArchiveUnavailableError(why)

@@ -14,12 +14,12 @@ from upload_core.ports import Limits
 
 SCENARIO_LIMITS: Final = Limits(
     keepalive_interval_s=60.0,
-    lock_staleness_s=600.0,
-    validator_start_s=90.0,
-    validator_silence_s=60.0,
-    verdict_wait_s=200.0,
+    lock_staleness_s=400.0,
+    validator_start_s=75.0,
+    validator_silence_s=50.0,
+    verdict_wait_s=120.0,
     validator_stop_s=20.0,
-    outage_s=120.0,
+    outage_s=90.0,
 )
 """Shorter than an archive's, so that a run meets them all; their proportions are the same."""
 
@@ -50,7 +50,7 @@ def draw_files(chance: Chance) -> tuple[list[FileFact], Options]:
         n_threads=chance.between(0, 4),
         max_retries=chance.pick([0, 1, 2, 2, 5]),
         label=chance.happens(0.3),
-        lag_ms=chance.pick([0, 500, 2_000]),
+        lag_ms=chance.pick([0, 1_000, 3_000, 6_000]),
     )
 
 

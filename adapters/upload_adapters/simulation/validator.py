@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from upload_adapters.simulation.world import World
 
 TURN_MS: Final = 1_000
+BLIND_MS_MAX: Final = 2_500
+"""How long after its first word it finds its place in our log."""
 ODD: Final = (
     b"\xff\xfe not text at all\n",
     b"a line of somebody's debugging\n",
@@ -53,10 +55,7 @@ class SimulatedValidator(MemoryValidator):
             return
         if swarm.strikes("log replaced"):
             self._replace_log()
-        if self._blind:
-            self._blind = False
-            self._offset = self._control.size(self._keys.client_log)
-        else:
+        if not self._blind:
             self.turn()
         if self.killed:
             world.evidence.validators_killed.append(self.killed)
@@ -67,12 +66,17 @@ class SimulatedValidator(MemoryValidator):
     def _begin(self) -> None:
         super()._begin()
         self._blind = self.alive
+        self._world.timeline.after(self._world.chance.between(0, BLIND_MS_MAX), self._find_place)
+
+    def _find_place(self) -> None:
+        self._blind = False
+        self._offset = self._control.size(self._keys.client_log)
 
     def _replace_log(self) -> None:
         world = self._world
         world.keep_replaced_log()
         self._control.delete(self._keys.validator_log)
-        self._log_size, self._held = 0, b""
+        self._held = b""
         world.tell("fault", "the validator's log is replaced by a new one")
 
     def _write(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -100,7 +104,7 @@ class SimulatedValidator(MemoryValidator):
                         )
                     break
         if data:
-            self._log_size = self._control.append(self._keys.validator_log, data, offset=self._log_size).size
+            self._append(data)
             self._wrote_s = self._now_s()
         if self._held and rows:
             self._world.timeline.after(300 + chance.below(3_000), self._finish_row)
@@ -108,7 +112,11 @@ class SimulatedValidator(MemoryValidator):
     def _finish_row(self) -> None:
         if self._held and not self.killed:
             data, self._held = self._held, b""
-            self._log_size = self._control.append(self._keys.validator_log, data, offset=self._log_size).size
+            self._append(data)
+
+    def _append(self, data: bytes) -> None:
+        key = self._keys.validator_log
+        self._control.append(key, data, offset=self._control.size(key))
 
     def _odd(self, now_ms: int) -> bytes:
         chance = self._world.chance

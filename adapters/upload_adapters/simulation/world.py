@@ -229,6 +229,8 @@ class World:
     # --- files ------------------------------------------------------------------------------------
 
     def _on_open(self, relpath: str) -> None:
+        if self.files[relpath].data is not self._facts[relpath].content:
+            self._facts[relpath].faults += 1
         if self.swarm.strikes("source unreadable"):
             self._facts[relpath].faults += 1
             self.tell("fault", f"{relpath} cannot be read for a moment")
@@ -375,6 +377,8 @@ class World:
 
     def _gathered(self) -> Evidence:
         evidence, keys = self.evidence, self.keys
+        if not self.swarm.calm:
+            evidence.calm_step = evidence.steps
         evidence.journal = self.journal.data
         found = self.control.read(keys.client_log)
         evidence.client_log = b"" if found is None else found[0]
