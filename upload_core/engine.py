@@ -56,6 +56,8 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
+ENDED_BY_VERDICTS: Final = frozenset({"complete", "incomplete", "interrupted"})
+"""Outcomes that the validator's last words may still change."""
 STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -454,8 +456,8 @@ class Engine:
                 raise
             except UploadClientError as error:
                 message = message or str(error)
-        if outcome == "interrupted" and self.delivery.validation_complete:
-            # the last verdicts came while the validator drained its queue: nothing was left to interrupt
+        if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
+            # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()

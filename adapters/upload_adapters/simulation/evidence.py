@@ -103,8 +103,6 @@ class Evidence:
     client_log: bytes = b""
     validator_logs: list[bytes] = attrs.field(factory=list)
     """The validator's log; more than one if it was replaced, the last one is the latest."""
-    replaced_at: list[int] = attrs.field(factory=list)
-    """The last record in the journal when each of them but the last was replaced."""
     contents: dict[str, bytes] = attrs.field(factory=dict)
     shown: list[tuple[str, bytes]] = attrs.field(factory=list)
     uploads: dict[str, str] = attrs.field(factory=dict)
@@ -113,6 +111,10 @@ class Evidence:
     requests: list[Request] = attrs.field(factory=list)
     locks: list[LockChange] = attrs.field(factory=list)
     starts: list[Start] = attrs.field(factory=list)
+    spoke_ms: list[int] = attrs.field(factory=list)
+    """When a validator wrote its first row."""
+    judged_ms: list[int] = attrs.field(factory=list)
+    """When a validator wrote a verdict, whatever became of its row."""
     validators_killed: list[str] = attrs.field(factory=list)
     """What each validator that died of a row of ours said of it."""
     told: list[Told] = attrs.field(factory=list)

@@ -94,7 +94,9 @@ class _Judge:
         self.cursor = 0
         self.our_size = 0
         self.logs = [seen_rows(log) for log in evidence.validator_logs]
-        self.log = 0
+        self.read_logs = {0}
+        """Those of the validator's logs that may be the one that was read last."""
+        self.torn = False
         self.ours = seen_rows(evidence.client_log)
 
     def findings(self) -> Iterator[Violation]:
@@ -217,21 +219,19 @@ class _Judge:
                     yield Violation("valid means judged", f"record {record['seq']}: {path} is invalid without a verdict")
             return
         found = [self._verdict_of(record) for record in events]
-        if any(record["kind"] == "ValidatorLogRestarted" for record in batch):
-            later = [n for n in range(self.log + 1, len(self.logs)) if self._fits(n, 0, read["offset"], found)]
-            if not later:
-                yield Violation("cursor", f"record {seq}: no log there ever was says what was read anew")
-                later = [self.log]
-            self.log, self.cursor = later[0], read["offset"]
-            return
-        if read["offset"] < self.cursor:
-            yield Violation("cursor", f"record {seq}: read up to {read['offset']} after {self.cursor}")
-        elif not self._fits(self.log, self.cursor, read["offset"], found):
-            rows = [(r.ref, r.status) for r in self._rows(self.log, self.cursor, read["offset"])]
-            yield Violation("once", f"record {seq}: the log says {rows}, the journal {found}")
-        if read["offset"] > len(self.evidence.validator_logs[self.log]):
-            yield Violation("cursor", f"record {seq}: read beyond the end of the log")
-        self.cursor = read["offset"]
+        self.torn = any(record["kind"] == "LogLineRejected" for record in batch)
+        restarted = any(record["kind"] == "ValidatorLogRestarted" for record in batch)
+        start, end = (0 if restarted else self.cursor), read["offset"]
+        candidates = range(min(self.read_logs) + restarted, len(self.logs)) if not start else sorted(self.read_logs)
+        fitting = {log for log in candidates if self._fits(log, start, end, found)}
+        if end < start:
+            yield Violation("cursor", f"record {seq}: read up to {end} after {start}")
+        elif not fitting and restarted:
+            yield Violation("cursor", f"record {seq}: no log there ever was says what was read anew, {found}")
+        elif not fitting:
+            rows = [[(r.ref, r.status) for r in self._rows(log, start, end)] for log in candidates]
+            yield Violation("once", f"record {seq}: the log says {rows} from {start} to {end}, the journal {found}")
+        self.read_logs, self.cursor = fitting or self.read_logs, end
 
     def _verdict_of(self, record: dict[str, Any]) -> tuple[str, str]:
         """Path and status that a record repeats, "" for a status that it does not say."""
@@ -244,6 +244,10 @@ class _Judge:
         return [r for r in self.logs[log] if r.start >= start and r.end <= end and r.category == "validation"]
 
     def _fits(self, log: int, start: int, end: int, found: list[tuple[str, str]]) -> bool:
+        """Whether that log has just these verdicts there; a place within a row is one that was given up as torn."""
+        data = self.evidence.validator_logs[log]
+        if end > len(data) or (end and data[end - 1 : end] != b"\n" and not self.torn):
+            return False
         rows = self._rows(log, start, end)
         return len(rows) == len(found) and all(
             row.ref == path and status in ("", row.status) for row, (path, status) in zip(rows, found, strict=True)
@@ -372,18 +376,17 @@ class _Judge:
 
     def _in_its_turn(self) -> Iterator[Violation]:
         """Nothing is announced before the run's first word, and one file alone before its first verdict."""
-        starts = self.evidence.starts
-        times = [start.time_ms for start in starts]
-        words = sorted((row.time_ms, row.category) for log in self.logs for row in log)
-        for request in self.evidence.requests:
+        evidence = self.evidence
+        times = [start.time_ms for start in evidence.starts]
+        for request in evidence.requests:
             if request.kind != "append" or request.about != "log/client_staging":
                 continue
             ok = sum(row.category == "transfer" and row.status == "ok" for row in seen_rows(request.data))
             run = bisect_right(times, request.time_ms)
             if not ok or not run:
                 continue
-            since = {category for time_ms, category in words if starts[run - 1].time_ms <= time_ms <= request.time_ms}
-            if not since:
+            began_ms, now_ms = times[run - 1], request.time_ms
+            if not any(began_ms <= time_ms <= now_ms for time_ms in evidence.spoke_ms):
                 yield Violation("manners", f"step {request.step}: files are announced before the validator spoke")
-            elif ok > 1 and "validation" not in since:
+            elif ok > 1 and not any(began_ms <= time_ms <= now_ms for time_ms in evidence.judged_ms):
                 yield Violation("manners", f"step {request.step}: {ok} files are announced before any was judged")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEATHS_MAX: Final = 10
+"""More of them in one run would only keep it from getting anywhere."""
 LATE_MS_MAX: Final = 6_000
 IN_WORKERS: Final = ("archive.put", "archive.begin", "archive.part", "archive.complete", "archive.stat")
 TIMEOUT_MS: Final = 400
@@ -49,7 +51,7 @@ class Life:
         if self.dead:
             raise Killed(where)
         swarm = self.world.swarm
-        if swarm.calm:
+        if swarm.calm or self.world.deaths >= DEATHS_MAX:
             return
         if swarm.strikes("kill"):
             self._die(f"the process is killed ({where})")
@@ -59,6 +61,7 @@ class Life:
 
     def _die(self, story: str) -> None:
         self.dead = True
+        self.world.deaths += 1
         self.world.tell("fault", story)
         raise Killed(story)
 

@@ -65,6 +65,7 @@ class SimulatedValidator(MemoryValidator):
 
     def _begin(self) -> None:
         super()._begin()
+        self._world.evidence.spoke_ms.append(self._clock.now_ms())
         self._blind = self.alive
         self._world.timeline.after(self._world.chance.between(0, BLIND_MS_MAX), self._find_place)
 
@@ -84,6 +85,8 @@ class SimulatedValidator(MemoryValidator):
         now_ms = self._clock.now_ms()
         data, self._held = self._held, b""
         for row in rows:
+            if row[0] == "validation":
+                self._world.evidence.judged_ms.append(now_ms)
             encoded = encode_rows([(now_ms, *row, "memory-validator")], backslash_escapes=True)
             self._world.tell("validator", " ".join(row[:3]) + (f": {row[3]}" if row[3] else ""))
             if swarm.strikes("row odd"):
@@ -129,5 +132,8 @@ class SimulatedValidator(MemoryValidator):
         elif kind == 2:
             rows = [("weather", SELF, "ok", "fine")]
         else:  # a word on a file that may not have been sent
-            rows = [("validation", chance.pick(self._world.evidence.files).path, chance.pick(["ok", "failure"]), "odd")]
+            fact = chance.pick(self._world.evidence.files)
+            # a validator that accepts what it should not is believed: nobody else could know
+            status = chance.pick(["ok", "failure"]) if fact.ends == "valid" else "failure"
+            rows = [("validation", fact.path, status, "odd")]
         return encode_rows([(now_ms, *row, "memory-validator") for row in rows], backslash_escapes=True)

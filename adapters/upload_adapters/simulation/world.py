@@ -67,6 +67,7 @@ class World:
         self.lag_ms = self.options.lag_ms
         self.skew_ms = self.error_ms = 0
         self.outage_until_ms = 0
+        self.deaths = 0
         self.validators: list[SimulatedValidator] = []
         self._accepted: set[str] = set()
         self.life: Life | None = None
@@ -180,7 +181,7 @@ class World:
 
     def start_validator(self, agent_id: str, key: str) -> str:
         """What the archive's function does; returns why it refuses, or "" where it starts one."""
-        if self.swarm.strikes("start refused"):
+        if key not in self._accepted and self.swarm.strikes("start refused"):
             return "the machine could not be had"
         if self.lock_holder() != agent_id or self.lock_age_ms() > self.evidence.staleness_ms:
             return "transfer app lockfile invalid or not present"
@@ -224,7 +225,6 @@ class World:
         """Before the validator's log is replaced: what is in it stays evidence."""
         found = self.control.read(self.keys.validator_log)
         self.evidence.validator_logs.append(b"" if found is None else found[0])
-        self.evidence.replaced_at.append(self.journal.synced)
 
     # --- files ------------------------------------------------------------------------------------
 
