@@ -92,9 +92,10 @@ class Conversation:
 
     def hear(self, *, final: bool = False) -> cmd.ValidatorLogFound:
         """What is new in the validator's log; with `final` an unfinished last row counts as malformed."""
-        read = self._theirs.read_from(self._delivery.facts.validator_log_offset)
+        facts = self._delivery.facts
+        read = self._theirs.read_from(facts.validator_log_offset, facts.validator_log_mark)
         parser = LogParser(read.offset)
         entries = parser.feed(read.data)
         if final:
             entries += parser.finish()
-        return cmd.ValidatorLogFound(entries, parser.consumed, read.restarted)
+        return cmd.ValidatorLogFound(entries, parser.consumed, read.restarted, read.mark_at(parser.consumed))

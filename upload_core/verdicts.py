@@ -121,5 +121,5 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
     if not events and found.offset == d.facts.validator_log_offset:
         return NOTHING
     verdicts = sum(1 for entry in found.entries if isinstance(entry, Entry) and entry.category == "validation")
-    events.append(ev.ValidatorLogRead(found.offset, verdicts))
+    events.append(ev.ValidatorLogRead(found.offset, verdicts, found.mark))
     return Decision(events)

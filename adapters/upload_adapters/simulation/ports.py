@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from upload_adapters.simulation.life import Life
 from upload_core.errors import PipelineError
+from upload_core.logs import OVERLAP_BYTES
 from upload_core.ports import ControlBucket, Identity, ObjectInfo, Pipeline, PipelineAnswer
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class SimulatedControl:
 
     def read(self, key: str, start: int = 0) -> tuple[bytes, ObjectInfo] | None:
         # a look at a log that has nothing new is time that passes, and no step
-        counts = key != self._keys.validator_log or self._control.size(key) > start + 64
+        counts = key != self._keys.validator_log or self._control.size(key) > start + OVERLAP_BYTES
         return self._ask("read", key, lambda: self._control.read(key, start), counts=counts)
 
     def put(self, key: str, data: bytes, *, if_match: str | None = None, if_absent: bool = False) -> ObjectInfo:
