@@ -78,11 +78,12 @@ class SimulatedArchive:
 
     def _in_parts(self, relpath: str, body: SourceFile, checksum: str | None, attempt: Attempt) -> StoredObject:
         upload_id, known = "", dict[int, str]()
+        listed: dict[int, tuple[int, str]] | None = None
         if attempt.upload is not None:
             upload = attempt.upload
             if upload.fingerprint != body.fingerprint or upload.part_size != PART_SIZE:
                 self._give_up(relpath, upload.upload_id, attempt)
-            elif self._parts(upload.upload_id) is not None:
+            elif (listed := self._parts(upload.upload_id)) is not None:
                 upload_id, known = upload.upload_id, upload.parts
             else:
                 attempt.upload_ended()
@@ -91,7 +92,9 @@ class SimulatedArchive:
         if not upload_id:
             upload_id = self._opened_anew(relpath, body, attempt)
         try:
-            checksums = self._send_parts(relpath, upload_id, known, body, attempt)
+            if listed is None:
+                listed = self._parts(upload_id) or {}
+            checksums = self._send_parts(relpath, upload_id, listed, known, body, attempt)
             _must_end(body, relpath)
             whole = _combined(checksums, body.size)
             _must_match(relpath, checksum, whole)
@@ -143,9 +146,14 @@ class SimulatedArchive:
         return upload_id
 
     def _send_parts(
-        self, relpath: str, upload_id: str, known: Mapping[int, str], body: SourceFile, attempt: Attempt
+        self,
+        relpath: str,
+        upload_id: str,
+        listed: Mapping[int, tuple[int, str]],
+        known: Mapping[int, str],
+        body: SourceFile,
+        attempt: Attempt,
     ) -> dict[int, str]:
-        listed = self._parts(upload_id) or {}
         checksums: dict[int, str] = {}
         for number, offset in enumerate(range(0, body.size, PART_SIZE), 1):
             size = min(PART_SIZE, body.size - offset)
