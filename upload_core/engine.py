@@ -34,6 +34,7 @@ from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
 from upload_core.ports import Ports, TransferType
+from upload_core.sessions import follows
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
 
@@ -77,7 +78,7 @@ class Engine:
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
         self._agent_id = agent_id
         self.lock = self._own_lock()
-        self.conversation = Conversation(ports.control, self.keys, delivery)
+        self.conversation = Conversation(ports.control, self.keys, delivery, self.guard)
         self.busy: set[int] = set()
         """Files that workers are at."""
         self._failed: dict[int, None] = {}  # an ordered set: whose failed attempt the validator was not told of
@@ -466,7 +467,7 @@ class Engine:
         if d.validation_complete and d.facts.lock_etag:
             self.guard()
             known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
+            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None, self.guard))
             self.record([ev.UploadEnded(file) for file in d.uploads])
 
     def _cut_transfers(self) -> None:
@@ -486,6 +487,12 @@ class Engine:
             return
         if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
             return  # it is not ours to stop; or every request would wait for a world that does not answer
+        while not follows(delivery, self.now_ms()):
+            # what is written before it looks is never read: it would be waited for by the next session, which goes on in this run
+            if not patient or self._stop_reason is not None:
+                return
+            self.patience.wait(min(limits.poll_interval_s, 1.0))
+            self.insist(self.hear)
         self.guard()
         if (unsent := self.conversation.unsent) is not None:
             self.insist(lambda: self._report(unsent))

@@ -6,6 +6,7 @@ says what happened. Neither class splits rows: quoted fields may hold newlines.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -29,11 +30,17 @@ OVERLAP_BYTES: Final = 64
 class AppendLog:
     """Our end of a log that nobody else writes."""
 
-    def __init__(self, control: ControlBucket, key: str, size: int | None = None) -> None:
-        """`size` is what the log is known to hold; without it the log itself is asked at first use."""
+    def __init__(
+        self, control: ControlBucket, key: str, size: int | None = None, again: Callable[[], None] = lambda: None
+    ) -> None:
+        """`size` is what the log is known to hold; without it the log itself is asked at first use.
+
+        `again` is called before a request is repeated, and raises if it may not be.
+        """
         self._control = control
         self._key = key
         self._size = size
+        self._again = again
         self._in_doubt = b""  # rows that may have taken effect, or still may
 
     def size(self) -> int:
@@ -60,6 +67,8 @@ class AppendLog:
         for _ in range(ATTEMPTS_MAX):
             if landed == len(rows):
                 break
+            if trouble:
+                self._again()
             try:
                 self._control.append(self._key, rows[landed:], offset=size + landed)
                 landed = len(rows)

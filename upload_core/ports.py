@@ -226,9 +226,12 @@ class Archive(Protocol):
         fault of the file (`worker.fault_of`).
         """
 
-    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+    def end_uploads(
+        self, known: Mapping[str, str], ours: Callable[[str], bool], commit: Callable[[], None] = lambda: None
+    ) -> None:
         """End every multipart upload that is open under a name that `ours` accepts; nobody goes on with any of them.
 
+        Immediately before it ends one the adapter calls `commit()`; what that raises is passed on.
         `known` are those the journal knows, relpath -> upload id; they are ended even where the archive may not be asked
         what is open. Uploads under other names are left alone.
         """

@@ -215,10 +215,10 @@ def _close(outcome: str, reason: str, message: str) -> Decision:
     return Decision(effects=[fx.CloseSession(outcome, reason, message)])
 
 
-def _follows(d: Delivery, now_ms: int) -> bool:
-    """Whether the validator must have found its place in our log by now."""
+def follows(d: Delivery, now_ms: int) -> bool:
+    """Whether the validator must have found its place in our log by now: what is written before is never read."""
     facts = d.facts
-    return facts.run_awake or now_ms - facts.run_started_ms >= d.limits.validator_blind_s * 1000
+    return facts.run_confirmed or facts.run_awake or now_ms - facts.run_started_ms >= d.limits.validator_blind_s * 1000
 
 
 def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effect]:
@@ -233,7 +233,7 @@ def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effe
         if facts.run_confirmed:
             return [fx.ReportFiles(tuple(d.take(DONE, ROWS_PER_APPEND)), untold)]
         # rows written before the validator looked are never read, and cannot be told again: one file is the probe
-        if d.counts[DONE] and _follows(d, now_ms) and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
+        if d.counts[DONE] and follows(d, now_ms) and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
             return [fx.ReportFiles(tuple(d.take(DONE, 1)))]
     if waited_ms >= limits.keepalive_interval_s * 1000:
         return [fx.KeepAlive()]

@@ -68,10 +68,13 @@ class SimulatedArchive:
 
         return self._patiently(send, attempt)
 
-    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+    def end_uploads(
+        self, known: Mapping[str, str], ours: Callable[[str], bool], commit: Callable[[], None] = lambda: None
+    ) -> None:
         found = self._ask("list uploads", "", self._store.open_uploads)
         left = {(relpath, upload_id) for upload_id, relpath in found.items() if ours(relpath)} | set(known.items())
         for relpath, upload_id in sorted(left):
+            commit()
             self._abort(relpath, upload_id)
 
     # --- in parts ---------------------------------------------------------------------------------
