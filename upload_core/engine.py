@@ -467,7 +467,9 @@ class Engine:
         if d.validation_complete and d.facts.lock_etag:
             self.guard()
             known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None, self.guard))
+            self.insist(
+                lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None, self.guard)
+            )
             self.record([ev.UploadEnded(file) for file in d.uploads])
 
     def _cut_transfers(self) -> None:

@@ -163,8 +163,4 @@ class LogReader:
             same = mark_of(data[: offset - start]) == mark
         else:
             same = not offset or data[offset - start - 1 : offset - start] == b"\n"
-        return (
-            ""
-            if same
-            else f"{self._key} was replaced; what it holds before byte {known} is not what had been read"
-        )
+        return "" if same else f"{self._key} was replaced; what it holds before byte {known} is not what had been read"

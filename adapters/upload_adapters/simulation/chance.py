@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import TypeVar
@@ -32,9 +33,16 @@ class Chance:
         return choices[int(self._random() * len(choices))]
 
     def magnitude(self, least: float, most: float) -> float:
-        """A number between, each order of magnitude as likely as the next."""
-        power: float = self._random()
-        return least * float(most / least) ** power
+        """A number between, each order of magnitude as likely as the next.
+
+        By square roots alone, which are the same on every machine; powers need not be.
+        """
+        drawn, found, factor = self._random(), least, most / least
+        for _ in range(12):
+            drawn, factor = 2 * drawn, math.sqrt(factor)
+            if drawn >= 1:
+                drawn, found = drawn - 1, found * factor
+        return found
 
     def some(self, choices: Sequence[T], share: float) -> list[T]:
         """Those that are chosen, each with that probability, in their order."""

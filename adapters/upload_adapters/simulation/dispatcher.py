@@ -89,11 +89,11 @@ class SimulatedDispatcher:
         """The beginning of what is told of one order, or of several."""
         told: list[FileNews] = []
         while self._news:
-            queue = self._chance.pick(self._news)
-            for _ in range(1 + self._chance.below(len(queue))):
-                told.append(queue.popleft())
+            number = self._chance.below(len(self._news))
+            queue = self._news[number]
+            told.extend([queue.popleft() for _ in range(1 + self._chance.below(len(queue)))])
             if not queue:
-                self._news.remove(queue)
+                del self._news[number]
             if self._chance.happens(0.5):
                 break
         return told

@@ -26,6 +26,8 @@ class Request(NamedTuple):
     upload_id: str = ""
     number: int = 0
     data: bytes = b""
+    again: bool = False
+    """Whether the archive held just these bytes under this name when it left."""
 
 
 class LockChange(NamedTuple):
@@ -87,6 +89,8 @@ class FileFact:
     faults: int = 0
     """How often the file itself was at fault."""
     bad: bool = False
+    late: bool = False
+    """Whether one of its requests took effect after its time."""
 
 
 @attrs.define(kw_only=True)

@@ -87,6 +87,8 @@ class _Judge:
         self.uploads: dict[str, tuple[str, set[int]]] = {}
         self.deferred: dict[str, str] = {}
         self.failures: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+        """Requests that could make the file visible, in its attempt under way."""
         self.run_keys: dict[str, int] = {}
         self.lock_held = False
         self.life = 0
@@ -115,7 +117,9 @@ class _Judge:
         request, end = next(requests, None), next(ended, None)
         for told in self.evidence.told:
             if told.seq > told.synced:
-                yield Violation("told is synced", f"an observer heard of {told.kind}, record {told.seq}, before its sync")
+                yield Violation(
+                    "told is synced", f"an observer heard of {told.kind}, record {told.seq}, before its sync"
+                )
         for batch in self._batches():
             last = batch[-1]["seq"]
             while end is not None and end.seq < last:
@@ -182,7 +186,8 @@ class _Judge:
                 fact = self.facts[path]
                 if fact.ends != "failed" and self.failures[path] > fact.faults:
                     yield Violation(
-                        "retries", f"record {record['seq']}: {path} failed without a fault of its own: {record['message']}"
+                        "retries",
+                        f"record {record['seq']}: {path} failed without a fault of its own: {record['message']}",
                     )
             case "TransferRetried" if before != "failed":
                 yield Violation("retries", f"record {record['seq']}: {path} is tried again although it was {before}")
@@ -198,6 +203,12 @@ class _Judge:
                     self.states[path] = "ready"
             case "FileFoundValid" if self.deferred.get(path) != "ok":
                 yield Violation("valid means judged", f"record {record['seq']}: {path} is valid without a verdict")
+            case "FileRevised":
+                yield Violation(
+                    "never again", f"record {record['seq']}: {path} is begun anew, and no index was revised"
+                )
+            case "TransferStarted":
+                self.sent[path] = 0
         if kind in MOVES:
             self.states[path] = MOVES[kind]
         if kind in ("FileFoundStored", "FileFoundMissing", "FileFoundValid", "FileInvalidated", "FileRequeued"):
@@ -216,7 +227,9 @@ class _Judge:
                 if record["kind"] == "FileValidated" and self.deferred.get(path) != "ok":
                     yield Violation("valid means judged", f"record {record['seq']}: {path} is valid without a verdict")
                 elif record["kind"] == "FileInvalidated" and self.deferred.get(path) in (None, "ok"):
-                    yield Violation("valid means judged", f"record {record['seq']}: {path} is invalid without a verdict")
+                    yield Violation(
+                        "valid means judged", f"record {record['seq']}: {path} is invalid without a verdict"
+                    )
             return
         found = [self._verdict_of(record) for record in events]
         self.torn = any(record["kind"] == "LogLineRejected" for record in batch)
@@ -258,10 +271,16 @@ class _Judge:
     def _as_it_said(self, end: Ended) -> Iterator[Violation]:
         if end.seq != self.seq or not end.seq:
             if end.seq > self.seq:
-                yield Violation("told is synced", f"life {end.life} believed record {end.seq}, which is not in the journal")
+                yield Violation(
+                    "told is synced", f"life {end.life} believed record {end.seq}, which is not in the journal"
+                )
             return
         if end.states != self.states:
-            wrong = {path: (state, self.states.get(path)) for path, state in end.states.items() if state != self.states.get(path)}
+            wrong = {
+                path: (state, self.states.get(path))
+                for path, state in end.states.items()
+                if state != self.states.get(path)
+            }
             yield Violation("state is the fold", f"life {end.life} at record {end.seq}: {wrong}")
 
     def _allowed(self, request: Request) -> Iterator[Violation]:
@@ -270,6 +289,9 @@ class _Judge:
             state = self.states.get(path)
             if state != "transferring":
                 yield Violation("never again", f"{where} while the journal says {state}")
+            if request.again and not self.sent[path] and not (self.facts[path].late or self.facts[path].faults):
+                yield Violation("never again", f"{where}: the archive has it, as it was indexed")
+            self.sent[path] += request.kind in ("put", "complete")
             upload = self.uploads.get(path)
             if request.kind == "part" and upload and request.upload_id == upload[0] and request.number in upload[1]:
                 yield Violation("never again", f"{where}: part {request.number} is in the journal")
@@ -277,13 +299,19 @@ class _Judge:
             yield Violation("told is synced", f"{where}: the request is not in the journal")
         if request.kind == "append":
             for row in seen_rows(request.data):
-                if row.category == "transfer" and row.status == "ok" and self.states.get(row.ref) not in (
-                    "done",
-                    "valid",
-                    "invalid",
+                if (
+                    row.category == "transfer"
+                    and row.status == "ok"
+                    and self.states.get(row.ref)
+                    not in (
+                        "done",
+                        "valid",
+                        "invalid",
+                    )
                 ):
                     yield Violation(
-                        "told is synced", f"{where}: {row.ref} is announced while the journal says {self.states.get(row.ref)}"
+                        "told is synced",
+                        f"{where}: {row.ref} is announced while the journal says {self.states.get(row.ref)}",
                     )
         if request.about != "lock/client":
             yield from self._with_lock(request, where)
@@ -299,7 +327,9 @@ class _Judge:
                 late_ms = request.time_ms - change.time_ms
                 if change.how != "rude" or late_ms > self.evidence.staleness_ms * RUDE_SLACK:
                     holder = request.holder or "nobody"
-                    yield Violation("lock first", f"{where}: {late_ms} ms after the lock went to {holder} ({change.how})")
+                    yield Violation(
+                        "lock first", f"{where}: {late_ms} ms after the lock went to {holder} ({change.how})"
+                    )
                 return
         yield Violation("lock first", f"{where}: the lock never was ours")
 

@@ -42,7 +42,7 @@ class Life:
         self.power_cut = False
         self.clock = ClientClock(world.timeline, self.idle)
         self.clock.skew_ms, self.clock.error_ms = world.skew_ms, world.error_ms
-        self.on_stop: Callable[[str], None] = lambda reason: None
+        self.on_stop: Callable[[str], None] = lambda _: None
 
     # --- death and stillness ----------------------------------------------------------------------
 
@@ -134,15 +134,16 @@ class Life:
                     upload_id,
                     number,
                     data,
+                    method in ("put", "complete") and world.holds_original(about),
                 )
             )
             world.tell("client", where)
         self.stand_still()
-        result = self._with_its_fate(where, act, late=writes and may_be_late)
+        result = self._with_its_fate(where, about, act, late=writes and may_be_late)
         self.boundary(f"after {where}")
         return result
 
-    def _with_its_fate(self, where: str, act: Callable[[], T], *, late: bool) -> T:
+    def _with_its_fate(self, where: str, about: str, act: Callable[[], T], *, late: bool) -> T:
         world, swarm, timeline = self.world, self.world.swarm, self.world.timeline
         timeline.pass_ms(5 + world.chance.below(40))
         if swarm.calm:
@@ -166,6 +167,7 @@ class Life:
             raise self._no_answer(where, "connection refused")
         if late and swarm.strikes("request late"):
             delay_ms = world.chance.between(100, LATE_MS_MAX)
+            world.note_late(about)
             world.tell("fault", f"{where}: no answer comes, it takes effect {delay_ms / 1000:.1f} s later")
 
             def arrive() -> None:

@@ -37,7 +37,9 @@ class Rival:
                 self._take()
         elif world.swarm.calm:
             return
-        elif world.lock_age_ms() > world.evidence.staleness_ms or (not world.lock_holder() and world.swarm.strikes("rival")):
+        elif world.lock_age_ms() > world.evidence.staleness_ms or (
+            not world.lock_holder() and world.swarm.strikes("rival")
+        ):
             self._take()
         self._turn_later()
 

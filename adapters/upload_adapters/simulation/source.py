@@ -69,7 +69,7 @@ class SimulatedSource(MemorySource):
     def __init__(
         self, files: dict[str, Content], on_open: Callable[[str], None], on_read: Callable[[str], None]
     ) -> None:
-        super().__init__({relpath: b"" for relpath in files}, "memory:source")
+        super().__init__(dict.fromkeys(files, b""), "memory:source")
         self._contents = files
         self._on_open = on_open
         self._on_read = on_read

@@ -169,9 +169,7 @@ class World:
             return
         before, age_ms = self.lock_holder(), self.lock_age_ms()
         yield
-        self.evidence.locks.append(
-            LockChange(self.timeline.now_ms(), life, before, age_ms, self.lock_holder(), how)
-        )
+        self.evidence.locks.append(LockChange(self.timeline.now_ms(), life, before, age_ms, self.lock_holder(), how))
 
     # --- the validator ----------------------------------------------------------------------------
 
@@ -227,6 +225,16 @@ class World:
         self.evidence.validator_logs.append(b"" if found is None else found[0])
 
     # --- files ------------------------------------------------------------------------------------
+
+    def holds_original(self, relpath: str) -> bool:
+        """Whether the archive has the file as it was indexed."""
+        stored = self.store.stat(relpath)
+        return stored is not None and self.store.read(relpath) == self._facts[relpath].content
+
+    def note_late(self, about: str) -> None:
+        """A request about this, if it is a file, takes effect after its time."""
+        if about in self._facts:
+            self._facts[about].late = True
 
     def _on_open(self, relpath: str) -> None:
         if self.files[relpath].data is not self._facts[relpath].content:
@@ -364,16 +372,14 @@ class World:
         return summary.exit_code == 1 and all(ends[f.relpath] == f.state for f in summary.failed)
 
     def _note_end(self, life: Life, client: UploadClient | None, how: str) -> None:
-        states = {} if client is None else {file.relpath: file.state for file in client.files()}
+        states: dict[str, str] = {} if client is None else {file.relpath: file.state for file in client.files()}
         seq = 0 if client is None else client.delivery.facts.seq
         outcome = ""
         if client is not None and how in ("done", "again"):
             summary = client.summary()
             outcome = f"{summary.outcome} {summary.exit_code}"
             self.tell("client", f"ended {summary.outcome} {summary.reason}: {summary.message}".rstrip(": "))
-        self.evidence.ended.append(
-            Ended(life.number, self.evidence.steps, how or "broken", seq, states, outcome)
-        )
+        self.evidence.ended.append(Ended(life.number, self.evidence.steps, how or "broken", seq, states, outcome))
 
     def _gathered(self) -> Evidence:
         evidence, keys = self.evidence, self.keys
