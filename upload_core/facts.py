@@ -37,9 +37,6 @@ class Facts(msgspec.Struct, omit_defaults=True):
     run_key: str = ""
     run_open: bool = False
     run_started: bool = False
-    run_started_ms: int = 0
-    run_awake: bool = False
-    """The validator has shown, by a keepalive, that it follows our log."""
     run_confirmed: bool = False
     """The validator has shown, by a verdict, that it reads our log from before the rows we append."""
     run_log_start: int = 0
@@ -92,7 +89,7 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
     if e.key != f.run_key:
         f.run += 1
         f.run_key, f.run_log_start = e.key, e.client_log_size
-        f.run_started = f.run_confirmed = f.run_awake = False
+        f.run_started = f.run_confirmed = False
     f.run_open, f.stop_reported = True, False
     f.run_requested_ms = f.waiting_ms = time_ms
     f.validator_message = ""
@@ -102,10 +99,8 @@ def _run_alive(f: Facts, e: ev.Event, time_ms: int) -> None:
     f.heard_ms = time_ms
     if isinstance(e, ev.PipelineAttached):
         f.waiting_ms = time_ms
-    if isinstance(e, ev.ValidatorKeptAlive):
-        f.run_awake = f.run_started
-    elif f.run_open and not f.run_started:
-        f.run_started, f.run_started_ms = True, time_ms
+    if f.run_open and isinstance(e, ev.ValidatorStarted | ev.PipelineAttached):
+        f.run_started = True
 
 
 def _run_confirmed(f: Facts, e: ev.RunConfirmed, time_ms: int) -> None:

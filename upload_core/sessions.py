@@ -217,8 +217,8 @@ def _close(outcome: str, reason: str, message: str) -> Decision:
 
 def follows(d: Delivery, now_ms: int) -> bool:
     """Whether the validator must have found its place in our log by now: what is written before is never read."""
-    facts = d.facts
-    return facts.run_confirmed or facts.run_awake or now_ms - facts.run_started_ms >= d.limits.validator_blind_s * 1000
+    seen_ms = d.run_seen_ms
+    return d.facts.run_confirmed or not seen_ms or now_ms - seen_ms >= d.limits.validator_blind_s * 1000
 
 
 def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effect]:

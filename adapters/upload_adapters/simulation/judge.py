@@ -90,6 +90,7 @@ class _Judge:
         self.sent: Counter[str] = Counter()
         """Requests that could make the file visible, in its attempt under way."""
         self.run_keys: dict[str, int] = {}
+        self.unreadable = b""
         self.lock_held = False
         self.life = 0
         self.seq = 0
@@ -131,6 +132,9 @@ class _Judge:
             yield from self._consumed(batch)
             for record in batch:
                 yield from self._apply(record)
+        if self.unreadable:
+            yield Violation("no bug", f"after record {self.seq} the journal holds what is no record: {self.unreadable!r}")
+            return
         while end is not None:
             yield from self._as_it_said(end)
             end = next(ended, None)
@@ -141,9 +145,11 @@ class _Judge:
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         batch: list[dict[str, Any]] = []
         for line in self.evidence.journal.split(b"\n")[1:-1]:
-            if b'"seq"' not in line:
-                continue
-            record = json.loads(line)
+            try:
+                record = json.loads(line)
+            except ValueError:
+                self.unreadable = line[:60]
+                return
             batch.append(record)
             if "batch" in record:
                 yield batch

@@ -28,6 +28,7 @@ class Rival:
 
     def _turn(self) -> None:
         world = self._world
+        self._holds = self._holds and world.lock_holder() == RIVAL
         if self._holds:
             if world.swarm.calm or world.chance.happens(0.3):
                 self._give_back()
