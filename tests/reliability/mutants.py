@@ -443,7 +443,12 @@ MUTANTS = {
         (announce_what_is_not_journaled, "A file is announced before its storage is journaled.", 0, ""),
         (announce_again_after_reattach, "A run that goes on is told everything anew.", 0, ""),
         (announce_all_at_once, "No file is announced alone first.", 0, ""),
-        (announce_to_a_validator_that_is_blind, "The validator is told before it has found its place in our log.", 0, ""),
+        (
+            announce_to_a_validator_that_is_blind,
+            "The validator is told before it has found its place in our log.",
+            0,
+            "",
+        ),
         (append_wherever_the_log_ends, "An append whose answer was lost is repeated without a look.", 0, ""),
         (forget_rows_in_doubt, "Rows whose fate is unknown are forgotten.", 0, ""),
         (say_stop_twice, "The stop row is written twice.", 0, ""),
@@ -481,4 +486,3 @@ def main(names: Iterable[str]) -> None:
 
 if __name__ == "__main__":
     main([" ".join(sys.argv[1:])] if sys.argv[1:] else [])
-

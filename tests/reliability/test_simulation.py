@@ -74,7 +74,9 @@ def test_a_seeded_bug_is_found(name, size, figure):
     # the remembered seed first: looking for it again takes long, and only a change to the simulation makes it necessary
     seeds = [mutant.seed, *range(size(pr=150, nightly=SEEDS_MAX, release=SEEDS_MAX))]
     found = search(mutant, seeds)
-    assert found is not None, f"{mutant.does} No seed of {len(seeds)} finds it: python -m tests.reliability.mutants {name}"
+    assert found is not None, (
+        f"{mutant.does} No seed of {len(seeds)} finds it: python -m tests.reliability.mutants {name}"
+    )
     seed, violation = found
     assert violation.invariant in INVARIANTS
     assert simulate(seed, in_time=True).violations == [], "the seed finds something without the bug as well"
