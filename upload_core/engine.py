@@ -32,6 +32,7 @@ from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
 from upload_core.ports import Observer, Ports, TransferType
+from upload_core.sessions import follows
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
 
@@ -43,6 +44,8 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
+ENDED_BY_VERDICTS: Final = frozenset({"complete", "incomplete", "interrupted"})
+"""Outcomes that the validator's last words may still change."""
 STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -64,7 +67,7 @@ class Engine:
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
         self._agent_id = agent_id
         self.lock = self._own_lock()
-        self.conversation = Conversation(ports.control, self.keys, delivery)
+        self.conversation = Conversation(ports.control, self.keys, delivery, self.guard)
         self.busy: set[int] = set()
         """Files that workers are at."""
         self._failed: dict[int, None] = {}  # an ordered set: whose failed attempt the validator was not told of
@@ -455,8 +458,8 @@ class Engine:
                 raise
             except UploadClientError as error:
                 message = message or str(error)
-        if outcome == "interrupted" and self.delivery.validation_complete:
-            # the last verdicts came while the validator drained its queue: nothing was left to interrupt
+        if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
+            # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
@@ -467,7 +470,9 @@ class Engine:
         if d.validation_complete and d.facts.lock_etag:
             self.guard()
             known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
+            self.insist(
+                lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None, self.guard)
+            )
             self.record([ev.UploadEnded(file) for file in d.uploads])
 
     def _cut_transfers(self) -> None:
@@ -487,6 +492,12 @@ class Engine:
             return
         if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
             return  # it is not ours to stop; or every request would wait for a world that does not answer
+        while not follows(delivery, self.now_ms()):
+            # what is written before it looks is never read: it would be waited for by the next session, which goes on in this run
+            if not patient or self._stop_reason is not None:
+                return
+            self.patience.wait(min(limits.poll_interval_s, 1.0))
+            self.insist(self.hear)
         self.guard()
         if (unsent := self.conversation.unsent) is not None:
             self.insist(lambda: self._report(unsent))

@@ -46,6 +46,7 @@ class Facts(msgspec.Struct, omit_defaults=True):
     stop_reported: bool = False
     client_log_size: int = 0
     validator_log_offset: int = 0
+    validator_log_mark: str = ""
     validator_message: str = ""
     heard_ms: int = 0
     waiting_ms: int = 0
@@ -124,13 +125,13 @@ def _run_over(f: Facts, e: ev.Event, time_ms: int) -> None:
 
 
 def _log_read(f: Facts, e: ev.ValidatorLogRead, time_ms: int) -> None:
-    f.validator_log_offset, f.heard_ms = e.offset, time_ms
+    f.validator_log_offset, f.validator_log_mark, f.heard_ms = e.offset, e.mark, time_ms
     if e.verdicts:
         f.waiting_ms = time_ms
 
 
 def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
-    f.validator_log_offset = 0
+    f.validator_log_offset, f.validator_log_mark = 0, ""
 
 
 def _appended(f: Facts, e: ev.ClientLogAppended, time_ms: int) -> None:
