@@ -97,16 +97,16 @@ class Forks:
         how: How = "pass",
         for_ever: int = 0,
         log: bool = False,
-        outage_s: float = 0.0,
+        limits: dict[str, float] | None = None,
         environ: dict[str, str] | None = None,
     ) -> Ended:
         """Run `upload-core` in `root`; its call number `at` below there is met. `for_ever`: kinds that fail from then on.
 
-        With `outage_s` an outage of a local archive is waited for no longer than that.
+        `limits` are other figures for a local archive, such as how long an outage is waited for.
         """
         outputs = {name: str(self._outputs / name) for name in ("stdout", "stderr", "calls")}
         what, error = HOWS[how]
-        told = {"arguments": arguments, "root": str(root), "outage_s": outage_s, "outputs": outputs, "log": log, "environ": environ or {}}
+        told = {"arguments": arguments, "root": str(root), "limits": limits or {}, "outputs": outputs, "log": log, "environ": environ or {}}
         told |= {"at": at, "how": what, "error": error, "for_ever": for_ever}
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -137,9 +137,8 @@ def _child(library: ctypes.CDLL, told: dict[str, Any]) -> int:
     for number, name in enumerate(("stdout", "stderr"), 1):
         os.dup2(opened[name], number)
     os.chdir(told["root"])
-    if told["outage_s"]:
-        limits = attrs.evolve(places.LOCAL_LIMITS, outage_s=told["outage_s"])
-        setattr(places, "LOCAL_LIMITS", limits)  # noqa: B010 - in this fork alone
+    limits = attrs.evolve(places.LOCAL_LIMITS, **told["limits"])
+    setattr(places, "LOCAL_LIMITS", limits)  # noqa: B010 - in this fork alone
     os.environ.update(told["environ"])
     library.calls_arm(
         os.fsencode(told["root"]),

@@ -7,8 +7,10 @@ import pytest
 
 from tests.crash.local_place import CHECK, judge, make_place
 from tests.reliability.disks import mounted  # noqa: F401 - a fixture, found by its name
-from tests.reliability.test_system_calls import FILES, demand_documented, demand_kept, resume
+from tests.reliability.test_system_calls import ENDS, FILES, demand_documented, demand_kept, resume
 
+PAGE = 4096
+IMPATIENT = {"outage_s": 0.6, "keepalive_interval_s": 0.3}
 CUT_READ_ONLY = CHECK + """
 import os, subprocess
 
@@ -27,25 +29,29 @@ def test_a_disk_that_is_too_small_is_told_and_once_there_is_room_the_same_comman
     size,
     figure,
 ):
-    pages = range(6, 80, size(pr=15, nightly=2, release=1))
     disk = mounted("tmpfs", "size=4m")
+    told: list[int] = []
 
     def one(fork, _):
-        for number in pages:
-            disk.remount("size=4m")
-            place = make_place(_fresh(disk.root / "place"), random.Random(number), count=FILES, largest=3_000)
-            used = shutil.disk_usage(disk.root).used
-            disk.remount(f"size={used + number * 4096}")
-            ended = fork.run([*place.arguments, "--events"], place.root, outage_s=0.6)
-            demand_documented(place, ended, f"{number} pages")
-            assert ended.code != 1, "it was large enough"
+        place = make_place(_fresh(disk.root / "place"), random.Random(0), count=FILES, largest=3_000)
+        before = shutil.disk_usage(disk.root).used
+        assert fork.run(place.arguments, place.root).code == ENDS
+        needed = (shutil.disk_usage(disk.root).used - before) // PAGE
+        shutil.rmtree(place.root)
+        for pages in range(2, needed, size(pr=20, nightly=2, release=1)):
+            place = make_place(_fresh(disk.root / "place"), random.Random(0), count=FILES, largest=3_000)
+            disk.remount(f"size={before + pages * PAGE}")
+            ended = fork.run([*place.arguments, "--events"], place.root, limits=IMPATIENT)
+            demand_documented(place, ended, f"{pages} pages of {needed}")
+            assert ended.code != ENDS, "it had no room for the last file"
             demand_kept(place, ended)
             disk.remount("size=4m")
             resume(fork, place)
             shutil.rmtree(place.root)
+            told.append(pages)
 
     forks.each(one, [0])
-    figure(len(pages), "disks that became full")
+    figure(len(told), "disks that became full")
 
 
 def _fresh(path):
@@ -75,10 +81,10 @@ def test_a_disk_that_turns_read_only_midway_is_told_and_mounted_again_the_delive
 
     def one(fork, _):
         environ = {"TURNS_READ_ONLY": str(disk.root)}
-        ended = fork.run([*arguments, "--events"], place.root, outage_s=0.6, environ=environ)
+        ended = fork.run([*arguments, "--events"], place.root, limits=IMPATIENT, environ=environ)
         demand_documented(place, ended, what)
         assert ended.code in (6, 8), ended.stderr
-        again = fork.run(arguments, place.root, outage_s=0.6)
+        again = fork.run(arguments, place.root, limits=IMPATIENT)
         demand_documented(place, again, f"{what}, read-only from the start")
         assert again.code in (6, 8), again.stderr
         disk.mount_again()

@@ -127,7 +127,7 @@ def test_a_disk_that_stays_full_or_broken_ends_the_command_as_documented(forks, 
     def failed(one, point):
         at, how, kinds = point
         place = new_place(tmp_path / f"{at}-{how}", at)
-        ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how, for_ever=kinds, outage_s=1.0)
+        ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how, for_ever=kinds, limits={"outage_s": 1.0})
         demand_documented(place, ended, f"from call {at}, {calls[min(at, len(calls)) - 1]}: {how}")
         demand_kept(place, ended)
         resume(one, place)
