@@ -85,6 +85,8 @@ class Engine:
         self.insist = self.patience.insist
         self._control_away = False
         """Whether the control bucket did not answer our last look; then it is asked only when a probe is due."""
+        self._unrenewed = False
+        """Whether the lock's last renewal failed."""
         self._load_counts = True
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
@@ -208,6 +210,7 @@ class Engine:
             try:
                 ownership = self.lock.renew()
             except ArchiveUnavailableError as error:
+                self._unrenewed = True
                 self.take(cmd.WorldFailed(str(error)))
                 if self.now_ms() < self._hold_until_ms():
                     return
@@ -215,6 +218,7 @@ class Engine:
         except LockLostError as error:
             self.record([ev.LockLost(str(error))])
             raise
+        self._unrenewed = False
         self.record([ev.LockRenewed(ownership.etag)])
         self._hold()
 
@@ -387,7 +391,9 @@ class Engine:
             self._control_away = True
             self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
             self._control_away = False
-            self.take(cmd.WorldAnswered())
+            if self.conversation.unsent is None and not self._unrenewed:
+                # where something could not be written (a full disk), what can be read ends no outage
+                self.take(cmd.WorldAnswered())
 
     def hear(self, *, final: bool = False) -> bool:
         """Turn what is new in the validator's log into events; False if there was nothing new."""
@@ -458,6 +464,8 @@ class Engine:
                 raise
             except UploadClientError as error:
                 message = message or str(error)
+                if isinstance(error, ArchiveUnavailableError):
+                    self.patience.hasty = True  # what was waited for in vain once is not waited for again
         if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
             # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""

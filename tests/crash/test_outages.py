@@ -126,6 +126,52 @@ def test_a_total_outage_at_any_request_costs_time_and_nothing_else(kind, number,
         assert world.stored.open_uploads() == []
 
 
+class ReadOnly(Outage):
+    """Nothing can be written to the control bucket for `seconds`, while everything can be read: as on a full disk."""
+
+    def _is_request(self, port, method) -> bool:
+        return (port, method) in {("control", "put"), ("control", "append"), ("control", "delete")}
+
+
+WRITTEN = 7
+"""Writes to the control bucket of an undisturbed delivery of the small world, more or less."""
+
+
+@pytest.mark.promise("R9")
+@pytest.mark.parametrize("number", range(1, WRITTEN + 1))
+@pytest.mark.parametrize("staleness_s", [60, 3600], ids=["a lock to be renewed", "a lock that lasts"])
+@pytest.mark.parametrize("seconds", [120, OUTAGE_LIMIT_S * 2])
+def test_a_control_bucket_that_can_be_read_and_not_written_is_one_outage(number, seconds, staleness_s, figure):
+    """What is read meanwhile ends nothing: it did not begin the outage. A file that can be stored does, once each."""
+    world = small_world()
+    world.ports.limits = attrs.evolve(LIMITS, lock_staleness_s=staleness_s)
+    outage = ReadOnly(world, number, seconds)
+    began_s = world.ports.clock.now_ms() / 1000
+    client = world.client(max_retries=0)
+    try:
+        summary = client.run()
+    except ArchiveUnavailableError:
+        summary = client.summary()
+    lasted_s = world.ports.clock.now_ms() / 1000 - began_s
+    turns = world.kinds("OutageBegan", "OutageEnded")
+    assert turns == (["OutageBegan", "OutageEnded"] * 10)[: len(turns)]
+    assert 1 <= len(turns) <= 2 * len(world.files)
+    assert len(outage.failed) < 6 * 30, "the archive is not hammered"
+    assert lasted_s < min(seconds, OUTAGE_LIMIT_S) + 120
+    assert summary.counts["failed"] == summary.retries == 0
+    if seconds < OUTAGE_LIMIT_S and summary.outcome != "complete":
+        assert (summary.exit_code, summary.reason) == (6, "validator")
+    world.calls.disarm()
+    world.ports.clock.advance(OUTAGE_LIMIT_S * 2)
+    world.real["pipeline"].turn()
+    for _ in range(3):
+        if summary.outcome == "complete":
+            break
+        summary = world.client(max_retries=0).run()
+    world.judge(lock_gone=False)
+    figure(1, "outages of writing alone")
+
+
 def left_behind(kind: str, killed: int, *, validator_too: bool) -> World:
     """What a client left that was killed at its `killed`-th call: doubts, a lock, perhaps a validator that goes on."""
     world = WORLDS[kind]()
