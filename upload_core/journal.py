@@ -19,6 +19,7 @@ import msgspec
 from upload_core import events as ev
 from upload_core.delivery import PLAIN_TABLE, Delivery
 from upload_core.errors import IllegalEventError, JournalDamagedError, JournalVersionError
+from upload_core.text import printable
 from upload_core.timestamps import iso, parse_iso
 
 FORMAT_VERSION: Final = 1
@@ -30,6 +31,9 @@ _CRC_FIELD: Final = b',"crc":"'
 _SUFFIX_BYTES: Final = len(b',"crc":"01234567"}\n')
 _RECORD_START: Final = b'{"seq":'
 _COMMIT: Final = re.compile(rb'"seq":(\d+),[^\n]*,"batch":(\d+),"crc":"')
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""How the decoder says no: to what is no JSON of this form, to text that is no UTF-8, to values without a bottom."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -152,8 +156,8 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
     where = f"segment {segment}, offset 0"
     try:
         version = msgspec.json.decode(line, type=_VersionOnly).version
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise JournalDamagedError(f"the header of {where} cannot be read ({error}); restore it from a copy") from error
+    except UNREADABLE as error:
+        raise _unreadable_header(where, error) from error
     if version > FORMAT_VERSION:
         raise JournalVersionError(
             f"the journal has format {version}, this release reads up to {FORMAT_VERSION}: upgrade upload-core"
@@ -162,7 +166,10 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
     sealed, crc = _seal(body, 0)
     if rest != b"\n" or sealed[-_SUFFIX_BYTES:] != found:
         raise JournalDamagedError(f"the header of {where} fails its CRC; restore the segment from a copy")
-    header = msgspec.json.decode(line, type=Header)
+    try:
+        header = msgspec.json.decode(line, type=Header)
+    except UNREADABLE as error:
+        raise _unreadable_header(where, error) from error
     if header.segment != segment or (
         after is not None and (header.first_seq != after.seq + 1 or header.previous_crc != f"{after.crc:08x}")
     ):
@@ -170,6 +177,12 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
             f"segment {segment} does not continue the one before it; a segment is missing or from another journal"
         )
     return header, Position(segment, len(line), header.first_seq - 1, crc, after.time if after else "")
+
+
+def _unreadable_header(where: str, error: Exception) -> JournalDamagedError:
+    return JournalDamagedError(
+        f"the header of {where} cannot be read ({printable(str(error), 200)}); restore it from a copy"
+    )
 
 
 class _VersionOnly(msgspec.Struct):
@@ -232,9 +245,15 @@ def _crc_if_it_holds(data: bytes, crc: int) -> int | None:
 def _after(part: bytes, before: Position, crc: int) -> Position:
     try:
         last = _stamp.decode(part[part.rfind(_RECORD_START) :])
-    except msgspec.MsgspecError as error:
-        raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
+    except UNREADABLE as error:
+        raise _of_another_format(before, error) from error
     return Position(before.segment, before.offset + len(part), last.seq, crc, last.time)
+
+
+def _of_another_format(before: Position, error: Exception) -> JournalDamagedError:
+    return JournalDamagedError(
+        f"a record after number {before.seq} is not of this format: {printable(str(error), 200)}"
+    )
 
 
 def is_torn(tail: bytes, last_seq: int) -> bool:
@@ -279,8 +298,8 @@ def decode_record(line: bytes) -> Record:
     try:
         stamp = _stamp.decode(line)
         return Record(stamp.seq, stamp.time, _event.decode(line))
-    except msgspec.MsgspecError as error:
-        raise JournalDamagedError(f"not a journal record: {error}") from error
+    except UNREADABLE as error:
+        raise JournalDamagedError(f"not a journal record: {printable(str(error), 200)}") from error
 
 
 def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
@@ -319,8 +338,8 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
     states, plain = delivery.states, _PLAIN_BY_NAME
     try:
         records = _narrow.decode_lines(piece)
-    except msgspec.MsgspecError as error:
-        raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
+    except UNREADABLE as error:
+        raise _of_another_format(before, error) from error
     last_seq, start = before.seq + len(records), 0
     remaining = iter(records)
     while True:
