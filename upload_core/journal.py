@@ -274,11 +274,15 @@ def is_torn(tail: bytes, last_seq: int) -> bool:
 # --- reading: events -----------------------------------------------------------------------------
 
 
+_NO_FILE: Final = 1 << 62
+"""No column has such a row: a plain event that names no file must not be taken for one of the last file."""
+
+
 class _Narrow(msgspec.Struct, gc=False):
     """All that most records say to a replay."""
 
     kind: Literal[tuple(ev.KINDS)]  # type: ignore[valid-type]  # a literal of all kinds decodes to the same few strings
-    file: int = -1
+    file: ev.FileNumber = _NO_FILE
 
 
 class _Stamp(msgspec.Struct, gc=False):
@@ -305,9 +309,12 @@ def decode_record(line: bytes) -> Record:
 def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
     """Every record of a segment after `start`, verified; ends quietly before a tail that is not whole."""
     try:
-        for piece, _, _ in _pieces(chunks, start):
-            for line in piece.split(b"\n")[:-1]:
-                yield decode_record(line)
+        for piece, before, _ in _pieces(chunks, start):
+            for number, line in enumerate(piece.split(b"\n")[:-1], before.seq + 1):
+                record = decode_record(line)
+                if record.seq != number:
+                    raise _misnumbered(number)
+                yield record
     except _Tail:
         return
 
@@ -326,21 +333,23 @@ def replay(chunks: Iterable[bytes], start: Position, delivery: Delivery) -> tupl
     position = start
     try:
         for piece, before, after in _pieces(chunks, start):
-            _apply_piece(piece, before, delivery)
+            _apply_piece(piece, before, after, delivery)
             position = after
     except _Tail:
         return position, False
     return position, True
 
 
-def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
+def _apply_piece(piece: bytes, before: Position, after: Position, delivery: Delivery) -> None:
     """The fast path of replay: plain events by table, everything else in full."""
     states, plain = delivery.states, _PLAIN_BY_NAME
     try:
         records = _narrow.decode_lines(piece)
     except UNREADABLE as error:
         raise _of_another_format(before, error) from error
-    last_seq, start = before.seq + len(records), 0
+    last_seq, start, line = before.seq + len(records), 0, before.seq + 1
+    if last_seq != after.seq:
+        raise _misnumbered(last_seq)
     remaining = iter(records)
     while True:
         try:
@@ -351,7 +360,8 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
         except KeyError:
             # the iterator knows how far it came: counting as well would make every record dearer
             seq = last_seq - operator.length_hint(remaining)
-            entry, start = _record_at(piece, seq, start)
+            entry, start = _record_at(piece, seq, start, line)
+            line = seq + 1
             _apply_in_full(entry, delivery)
         except IndexError:
             seq = last_seq - operator.length_hint(remaining)
@@ -359,18 +369,22 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
     delivery.facts.seq = last_seq
 
 
-def _record_at(piece: bytes, seq: int, start: int) -> tuple[Record, int]:
-    """The record of that number, whose line begins at or after `start`, and where its line ends."""
+def _record_at(piece: bytes, seq: int, start: int, line: int) -> tuple[Record, int]:
+    """The record of that number, and where its line ends; at `start` the line of record number `line` begins."""
     begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
     end = piece.find(b"\n", begin) + 1
-    if begin < 0:
-        raise JournalDamagedError(f"record {seq} is not where its number should stand")
+    if begin < 0 or piece.count(b"\n", start, begin) != seq - line:
+        raise _misnumbered(seq)
     return decode_record(piece[begin:end]), end
+
+
+def _misnumbered(seq: int) -> JournalDamagedError:
+    return JournalDamagedError(f"record {seq} is not where its number should stand")
 
 
 def _apply_in_full(record: Record, delivery: Delivery) -> None:
     delivery.facts.seq = record.seq - 1
     try:
         delivery.apply(record.event, record.time_ms)
-    except (IllegalEventError, IndexError, ValueError) as error:
+    except (IllegalEventError, IndexError, ValueError, MemoryError, OverflowError) as error:
         raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
