@@ -373,7 +373,10 @@ def _record_at(piece: bytes, seq: int, start: int, line: int) -> tuple[Record, i
     """The record of that number, and where its line ends; at `start` the line of record number `line` begins."""
     begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
     end = piece.find(b"\n", begin) + 1
-    if begin < 0 or piece.count(b"\n", start, begin) != seq - line:
+    if begin < 0 or (
+        piece.count(b"\n", start, begin) != seq - line
+        and sum(map(bool, map(bytes.strip, piece[start:begin].split(b"\n")))) != seq - line  # the decoder skips blank ones
+    ):
         raise _misnumbered(seq)
     return decode_record(piece[begin:end]), end
 
