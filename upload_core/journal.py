@@ -293,6 +293,30 @@ def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
         return
 
 
+def read_pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position]]:
+    """The lines of a segment after `start` in verified pieces of whole batches, each with the place after it.
+
+    Ends quietly before a tail that is not whole. For whoever folds all of a journal: nothing is decoded.
+    """
+    try:
+        for piece, _, after in _pieces(chunks, start):
+            yield piece, after
+    except _Tail:
+        return
+
+
+def record_at(piece: bytes, seq: int, start: int = 0) -> tuple[Record, int]:
+    """The record of that number, whose line begins at or after `start`, and where its line ends.
+
+    Raises `JournalDamagedError` if the piece does not hold it.
+    """
+    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
+    end = piece.find(b"\n", begin) + 1
+    if begin < 0:
+        raise JournalDamagedError(f"record {seq} is not where its number should stand")
+    return decode_record(piece[begin:end]), end
+
+
 def first_record(chunks: Iterable[bytes], start: Position) -> Record | None:
     """The first record after `start`, or None if there is no whole batch."""
     return next(read_records(chunks, start), None)
@@ -332,21 +356,12 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
         except KeyError:
             # the iterator knows how far it came: counting as well would make every record dearer
             seq = last_seq - operator.length_hint(remaining)
-            entry, start = _record_at(piece, seq, start)
+            entry, start = record_at(piece, seq, start)
             _apply_in_full(entry, delivery)
         except IndexError:
             seq = last_seq - operator.length_hint(remaining)
             raise JournalDamagedError(f"record {seq} names a file in a way that nothing before it allows") from None
     delivery.facts.seq = last_seq
-
-
-def _record_at(piece: bytes, seq: int, start: int) -> tuple[Record, int]:
-    """The record of that number, whose line begins at or after `start`, and where its line ends."""
-    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
-    end = piece.find(b"\n", begin) + 1
-    if begin < 0:
-        raise JournalDamagedError(f"record {seq} is not where its number should stand")
-    return decode_record(piece[begin:end]), end
 
 
 def _apply_in_full(record: Record, delivery: Delivery) -> None:

@@ -22,6 +22,7 @@ from upload_core.journal import (
     decode_header,
     decode_record,
     first_record,
+    read_pieces,
     read_records,
     replay,
 )
@@ -32,10 +33,10 @@ def segment_name(number: int) -> str:
     return f"events-{number:06d}.ndjson"
 
 
-def _chunks(path: Path, offset: int = 0) -> Iterator[bytes]:
+def _chunks(path: Path, offset: int = 0, end: int | None = None) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
-        while chunk := file.read(CHUNK_BYTES):
+        while chunk := file.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - file.tell())):
             yield chunk
 
 
@@ -131,6 +132,17 @@ class JournalReader:
             for record in read_records(_chunks(self.path / segment_name(number), start.offset), start):
                 seq = record.seq
                 yield record
+
+    def pieces(self) -> Iterator[tuple[bytes, Position]]:
+        """Everything from the first record up to `position` as verified lines, each piece with the place after it.
+
+        For whoever folds a whole journal that `advance` has replayed; what was written since is left out.
+        """
+        for number in range(1, self.position.segment + 1):
+            path = self.path / segment_name(number)
+            _, start = self._header_of(number, None)
+            end = self.position.offset if number == self.position.segment else None
+            yield from read_pieces(_chunks(path, start.offset, end), start)
 
     def replay_until(self, past: Callable[[Record], bool]) -> Record | None:
         """Replay from the first record up to, but without, the first one that is `past`; returns the last one applied.
