@@ -203,12 +203,33 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
     """
     created, source = recorded(Path(journal))
     settings: dict[str, str] = dict(created.settings)
+    console = TerminalConsole()
     check, label_path = overrides.get("check"), overrides.get("label") or settings.get("label")
     if check is None and "check" in settings:
         check = settings["check"]
     if isinstance(check, str):
         check = load_check(check, settings.get("check_directory"))
-    request = WiringRequest(
+    request = _request_of(created, source, overrides, journal)
+    label = None if label_path is None else read_label(label_path)
+    place = _recorded_place(created, request, check, console)
+    return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
+
+
+def wire_archive(created: ev.DeliveryCreated, overrides: Mapping[str, Any]) -> Archive:
+    """The archive of a delivery whose journal may be gone; `overrides` (browser, and `to`, if it has moved) as above.
+
+    Raises `ConfigurationError` if it cannot be found any more.
+    """
+    request = _request_of(created, "", overrides, None)
+    if request.to and not deployments.is_deployment(request.to):
+        return _scheme_of(request.to).place(request.to, request, None).archive
+    return _recorded_place(created, request, None, TerminalConsole()).archive
+
+
+def _request_of(
+    created: ev.DeliveryCreated, source: str, overrides: Mapping[str, Any], journal: str | os.PathLike[str] | None
+) -> WiringRequest:
+    return WiringRequest(
         created.dataset,
         created.delivery_id,
         "sample" if created.transfer_type == "sample" else "staging",
@@ -218,15 +239,19 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
         browser=overrides.get("browser") is not False,
         settings=overrides.get("settings") or {},
     )
-    label = None if label_path is None else read_label(label_path)
-    console = TerminalConsole()
-    if created.archive.startswith(deployments.SCHEME):
-        place = _aws_place(deployments.load_recorded(settings, request.to, request.settings), request, check, console)
-        deployments.demand_same(created.archive, place.name)
-    else:
+
+
+def _recorded_place(
+    created: ev.DeliveryCreated, request: WiringRequest, check: Check | None, console: TerminalConsole
+) -> Place:
+    """The archive's side of a delivery that was begun before; raises `ConfigurationError` if it is another one now."""
+    if not created.archive.startswith(deployments.SCHEME):
         _demand_no_settings(request.settings, created.archive)
-        place = _scheme_of(created.archive).place(created.archive, request, check)
-    return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
+        return _scheme_of(created.archive).place(created.archive, request, check)
+    configured = deployments.load_recorded(created.settings, request.to, request.settings)
+    place = _aws_place(configured, request, check, console)
+    deployments.demand_same(created.archive, place.name)
+    return place
 
 
 def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
