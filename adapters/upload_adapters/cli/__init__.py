@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "status": CommandRow("status", "How a delivery stands, also while it runs."),
     "history": CommandRow("history", "Tell one file's story in plain words."),
     "replay": CommandRow("replay", "Show the state a journal led to, at any moment."),
+    "report": CommandRow("report_page", "Tell a delivery's story in one page, with a receipt."),
     "verify": CommandRow("verify", "Check a journal, or the archive against it."),
     "login": CommandRow("login", "Sign in with an archive."),
     "logout": CommandRow("logout", "End a sign-in."),

@@ -26,15 +26,18 @@ def verify_receipt(path: str, overrides: Mapping[str, Any], *, as_json: bool) ->
     notes: list[str] = []
     found: list[dict[str, str]] = []
     kinds: Counter[str] = Counter()
+    places: dict[tuple[str, ...], list[int]] = {}
     for number, delivered in enumerate(receipt.head.deliveries):
-        comparison = Comparison(line for line in receipt.lines() if line.delivery == number)
-        archive = wire_archive(receipt.created(number), overrides)
+        place = delivered.archive, delivered.dataset, delivered.delivery_id, delivered.transfer_type
+        places.setdefault(place, []).append(number)  # indexes that share a place: what one lacks, another may list
+    for place, numbers in places.items():
+        comparison = Comparison(line for line in receipt.lines() if line.delivery in numbers)
+        archive = wire_archive(receipt.created(numbers[0]), overrides)
         for difference in comparison.differences(archive):
             kinds[difference.kind] += 1
             row = {"kind": difference.kind, "relpath": difference.relpath, "message": difference.message}
             if as_json:
-                name = f"{delivered.dataset}-{delivered.delivery_id}-{delivered.transfer_type}"
-                found.append(row | {"delivery": name})
+                found.append(row | {"delivery": "-".join(place[1:])})
             elif sum(kinds.values()) <= SHOWN_MAX:
                 write_cells([f"{difference.relpath} {difference.message}"])
         compared += comparison.compared
