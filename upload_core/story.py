@@ -33,8 +33,11 @@ NAMES_MAX: Final = 5
 DIARY_MAX: Final = 300
 LARGE_MAX: Final = 2_000
 SAMPLES_MAX: Final = 64
-DURATIONS_MS: Final = tuple(step * 10**power for power in range(8) for step in (1, 3))
-"""Upper ends of the classes of durations: 1 ms, 3 ms, 10 ms and so on to 30,000 s; what takes longer is the last."""
+DURATIONS_MS: Final = (
+    *(1, 3, 10, 30, 100, 300),
+    *(1000 * seconds for seconds in (1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10_800, 36_000, 86_400, 259_200)),
+)
+"""Upper ends of the classes of durations: 1 ms, 3 ms, 10 ms and so on to 3 days; what takes longer is the last."""
 LEFT_OUT_MS: Final = 60_000
 """A shorter stand-still is not worth a gap in a chart."""
 
@@ -91,12 +94,16 @@ class Entry(msgspec.Struct, frozen=True):
 
 @attrs.define
 class Group:
-    """Files (or attempts) with the same reason, numbers in it aside; `reason` is the first one's, word for word."""
+    """Files (or attempts) with the same reason, numbers in it aside; `reason` is the first one's, word for word.
+
+    `varies` tells that others have other numbers in it.
+    """
 
     state: str
     reason: str
     count: int = 0
     names: list[str] = attrs.field(factory=list)
+    varies: bool = False
 
 
 class Groups:
@@ -111,8 +118,8 @@ class Groups:
         >>> groups = Groups()
         >>> groups.add("invalid", "a: 3 bytes are too few", "a")
         >>> groups.add("invalid", "b: 4 bytes are too few", "b")
-        >>> [(group.reason, group.count, group.names) for group in groups]
-        [('…: 3 bytes are too few', 2, ['a', 'b'])]
+        >>> [(group.reason, group.count, group.names, group.varies) for group in groups]
+        [('…: 3 bytes are too few', 2, ['a', 'b'], True)]
         """
         reason = plain(message or "no reason was given").replace(path, "…")
         key = state, _NUMBERS.sub("0", reason)
@@ -122,6 +129,7 @@ class Groups:
                 key, reason = (state, ""), "other reasons"
             group = self._groups.setdefault(key, Group(state, reason))
         group.count += 1
+        group.varies = group.varies or reason != group.reason
         if len(group.names) < NAMES_MAX and path not in group.names:
             group.names.append(path)
 

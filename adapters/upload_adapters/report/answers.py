@@ -142,12 +142,9 @@ def _wrong(readings: Sequence[Reading], counts: Counter[str]) -> list[str]:
         found.append(f"The process was cut off {_times(cut)}, and the delivery went on from its journal.")
     setbacks = sum(group.count for story in stories for group in story.setbacks)
     if setbacks:
-        found.append(f"{words.many(setbacks, 'attempt')} failed or broke off" + _mended(stories, counts))
+        repaired = "" if counts["failed"] or counts["ready"] else "; each was made good by another one"
+        found.append(f"{words.many(setbacks, 'attempt')} failed or broke off{repaired}.")
     return found
-
-
-def _mended(stories: Sequence[object], counts: Counter[str]) -> str:
-    return "; each was made good by another one." if not counts["failed"] and not counts["ready"] else "."
 
 
 def _times(count: int) -> str:

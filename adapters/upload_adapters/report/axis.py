@@ -15,7 +15,7 @@ GAP: Final = 1.6
 GAPS_MAX: Final = 20
 WORTH_A_GAP: Final = 0.04
 """Time that is a smaller share of the whole is shown as it was."""
-TICKS: Final = 7
+TICKS: Final = 9
 STEPS_MS: Final = tuple(
     1000 * seconds
     for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
@@ -42,6 +42,8 @@ class Block:
     width: float
     kind: str
     text: str
+    label: str = ""
+    """What stands in it, as far as there is room."""
 
 
 class Axis:
@@ -81,7 +83,7 @@ class Axis:
             place = start + (min(ms, span.end_ms) - span.begin_ms) * self._scale
         return round(min(100.0, place), 3)
 
-    def blocks(self, spans: Iterable[Span], kind: str, text: str) -> list[Block]:
+    def blocks(self, spans: Iterable[Span], kind: str, text: str, label: str = "") -> list[Block]:
         """Each span as a block that can be seen, however short it was; `text` is followed by how long, and by why."""
         found = []
         for span in spans:
@@ -89,7 +91,7 @@ class Axis:
             width = max(0.4, self.x(span.end_ms) - x)
             why = f": {span.text}" if span.text else ""
             when = f"{words.moment(span.begin_ms)}, {words.duration(span.end_ms - span.begin_ms)}"
-            found.append(Block(x, round(width, 3), kind, f"{text} ({when}){why}"))
+            found.append(Block(x, round(width, 3), kind, f"{text} ({when}){why}", label))
         return found
 
     def gaps(self) -> list[Block]:
@@ -117,6 +119,7 @@ class Axis:
                 continue
             day = words.day(moment)
             label = words.clock(moment, seconds=step < 60_000)
-            found.append(Tick(x, label, "" if day == shown_day else day, len(found) % 2 == 1))
+            minor = len(found) % 2 == 1 and day == shown_day
+            found.append(Tick(x, label, "" if day == shown_day else day, minor))
             shown_day = day
         return found

@@ -101,9 +101,12 @@ def states(timeline: Timeline, first: Sequence[int], axis: Axis) -> Chart:
     floor = [0] * len(moments)
     for kind in KINDS:
         top = [low + kind.of(counts) for low, (_, counts) in zip(floor, moments, strict=True)]
-        if any(high > low for high, low in zip(top, floor, strict=True)):
-            xs = [x for x, _ in moments]
-            shapes.append(Shape(kind.key, kind.name, _area(xs, top, floor, total)))
+        # from the first file on: what is outlined would be seen even where nothing is
+        begin = next((place for place, (high, low) in enumerate(zip(top, floor, strict=True)) if high > low), None)
+        if begin is not None:
+            begin = max(0, begin - 1)
+            xs = [x for x, _ in moments[begin:]]
+            shapes.append(Shape(kind.key, kind.name, _area(xs, top[begin:], floor[begin:], total)))
         floor = top
     lines = (Line(0, words.files(total)), Line(50, f"{total / 2:,.0f}")) if total > 1 else (Line(0, "1 file"),)
     table = _coarse(timeline, ROWS_MAX)

@@ -213,7 +213,7 @@ def _lanes(
             how = session.outcome or ended(reading, standing)
             span = Span(session.begin_ms, session.end_ms, session.message)
             kind = "good" if how in ("complete", "running") else "cut" if how == "cut off" else "session"
-            blocks += axis.blocks([span], kind, f"session {session.number}, {how}")
+            blocks += axis.blocks([span], kind, f"session {session.number}, {how}", f"{session.number}: {how}")
     yield Lane("sessions", tuple(blocks))
     for name, key, kind, text in (
         ("outages", "outages", "outage", "the archive was out of reach"),
@@ -247,6 +247,7 @@ def _groups(of: Iterable[Iterable[Group]]) -> list[Group]:
             else:
                 kept.count += group.count
                 kept.names += group.names
+                kept.varies |= group.varies
     return sorted(found.values(), key=lambda group: -group.count)
 
 
