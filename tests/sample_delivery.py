@@ -135,7 +135,9 @@ class Sample:
                 self.tell(begin + 600, ev.ReportLapsed(file))
             self._judge(begin + 5_500, file)
         for since, level in LEVELS:
-            why = "to begin with" if not since else "throughput grows" if level != 24 else "the archive asks for patience"
+            why = (
+                "to begin with" if not since else "throughput grows" if level != 24 else "the archive asks for patience"
+            )
             if begin + since < plan.end:
                 self.tell(begin + since + 1_000, ev.ConcurrencyChanged(level, why))
         self._tell_blocks(plan)
@@ -156,7 +158,9 @@ class Sample:
                 self.tell(block.begin, ev.TransfersPaused("user", "the telescope needs the line"))
                 self.tell(block.end, ev.TransfersContinued("user"))
             else:
-                self.tell(block.end, ev.SuspensionNoticed((block.end - block.begin) // 1000), ev.LockRenewed('"lock-9"'))
+                self.tell(
+                    block.end, ev.SuspensionNoticed((block.end - block.begin) // 1000), ev.LockRenewed('"lock-9"')
+                )
 
     def _blocked(self, plan: Plan, ms: int) -> Block | None:
         return next((block for block in plan.blocks if block.begin <= ms < block.end), None)
@@ -289,7 +293,7 @@ class Sample:
             self.table.digest,
             len(self.table),
         )
-        journal = DirectoryJournal(path, sync=lambda fd: None, segment_bytes=2_000_000)
+        journal = DirectoryJournal(path, sync=_no_sync, segment_bytes=2_000_000)
         delivery = journal.create(created, self.table, time_ms=BEGIN_MS - 50)
         delivery.apply(created, BEGIN_MS - 50)
         batch: list[ev.Event] = []
@@ -307,6 +311,10 @@ class Sample:
         journal.append(batch, time_ms=BEGIN_MS + ms)
         for event in batch:
             delivery.apply(event, BEGIN_MS + ms)
+
+
+def _no_sync(descriptor: int) -> None:
+    """Nobody cuts the power."""
 
 
 def write_sample(path: Path, files: int = 4_000, seed: int = 7) -> None:

@@ -10,7 +10,7 @@ import importlib
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -22,12 +22,14 @@ from upload_adapters.clock import SystemClock
 from upload_adapters.configuration import Configuration
 from upload_adapters.console import TerminalConsole
 from upload_adapters.dispatch_channel import ChannelDispatcher
+from upload_adapters.frames import frame_of
 from upload_adapters.indexing import build_table
 from upload_adapters.journal_file import DirectoryJournal
-from upload_adapters.journal_reader import JournalReader
 from upload_adapters.label import Label, read_label
 from upload_adapters.local import DirectoryArchive, DirectoryPipeline, LocalPlaces, local_limits
 from upload_adapters.local.identity import OperatingSystemIdentity, user_at_host
+from upload_adapters.recorded import recorded as recorded
+from upload_adapters.recorded import replay as replay
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import events as ev
@@ -261,6 +263,11 @@ def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
         )
 
 
+def dataframe(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
+    """Columns as a data frame; raises `ConfigurationError` if there is no library for it."""
+    return frame_of(columns, library)
+
+
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
     """The read side of a path, of a URL or of a bucket; raises `ConfigurationError` if it is no readable place."""
     if isinstance(source, Bucket):
@@ -351,26 +358,6 @@ def load_check(spec: str, directory: str | None) -> Check:
         raise ConfigurationError(f"the check {printable(spec, 200)!r} is no function")
     check: Check = found
     return check
-
-
-def recorded(journal: Path) -> tuple[ev.DeliveryCreated, str]:
-    """What a journal was begun for, and the source of its latest session; nothing is replayed or locked.
-
-    Raises `ConfigurationError` if there is no journal, `JournalDamagedError`.
-    """
-    reader = JournalReader(journal)
-    if not reader.exists():
-        raise ConfigurationError(
-            f"there is no journal at {printable(str(journal), 300)}; name the one that deliver used"
-        )
-    first = next(reader.records(), None)
-    if first is None or not isinstance(first.event, ev.DeliveryCreated):
-        reader.advance()  # says what is wrong with it
-        raise ConfigurationError(f"the journal {printable(str(journal), 300)} does not say what it delivers")
-    latest = reader.latest_session()  # data may have moved since the journal was begun
-    if latest is not None and isinstance(latest.event, ev.SessionOpened) and latest.event.source:
-        return first.event, latest.event.source
-    return first.event, first.event.source
 
 
 if TYPE_CHECKING:

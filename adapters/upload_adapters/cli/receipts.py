@@ -26,7 +26,7 @@ def verify_receipt(path: str, overrides: Mapping[str, Any], *, as_json: bool) ->
     notes: list[str] = []
     found: list[dict[str, str]] = []
     kinds: Counter[str] = Counter()
-    places: dict[tuple[str, ...], list[int]] = {}
+    places: dict[tuple[str, str, str, str], list[int]] = {}
     for number, delivered in enumerate(receipt.head.deliveries):
         place = delivered.archive, delivered.dataset, delivered.delivery_id, delivered.transfer_type
         places.setdefault(place, []).append(number)  # indexes that share a place: what one lacks, another may list

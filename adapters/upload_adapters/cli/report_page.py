@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from upload_adapters.cli.output import files, write_json, write_line
 from upload_adapters.cli.reading import is_alive, open_reader
 from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
+
+if TYPE_CHECKING:
+    from upload_adapters.report.answers import Standing
 
 
 @click.command()
@@ -33,7 +37,7 @@ def command(journals: tuple[str, ...], output: str, as_json: bool) -> int:
     if page.is_dir():
         raise click.UsageError(f"{output} is a directory; name the file to write, for example {output}/report.html")
     readings: list[Reading] = []
-    standings = []
+    standings: list[Standing] = []
     for journal in dict.fromkeys(map(os.path.normpath, journals)):
         reader = open_reader(journal, snapshots=False)
         readings.append(read(reader))
@@ -51,7 +55,7 @@ def command(journals: tuple[str, ...], output: str, as_json: bool) -> int:
     return 0
 
 
-def _standing(reader: JournalReader) -> str:
+def _standing(reader: JournalReader) -> Standing:
     """What is known of the process of a session that was not closed."""
     latest = reader.latest_session()
     if latest is None or not isinstance(latest.event, ev.SessionOpened):

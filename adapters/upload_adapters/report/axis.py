@@ -17,8 +17,7 @@ WORTH_A_GAP: Final = 0.04
 """Time that is a smaller share of the whole is shown as it was."""
 TICKS: Final = 9
 STEPS_MS: Final = tuple(
-    1000 * seconds
-    for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
+    1000 * seconds for seconds in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200)
 ) + tuple(86_400_000 * days for days in (1, 2, 5, 10, 20, 50, 100, 200, 500))
 NEAREST: Final = 9.0
 """Per cent of the width that a label takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 import attrs
@@ -102,11 +103,11 @@ def states(timeline: Timeline, first: Sequence[int], axis: Axis) -> Chart:
     for kind in KINDS:
         top = [low + kind.of(counts) for low, (_, counts) in zip(floor, moments, strict=True)]
         # from the first file on: what is outlined would be seen even where nothing is
-        begin = next((place for place, (high, low) in enumerate(zip(top, floor, strict=True)) if high > low), None)
-        if begin is not None:
-            begin = max(0, begin - 1)
-            xs = [x for x, _ in moments[begin:]]
-            shapes.append(Shape(kind.key, kind.name, _area(xs, top[begin:], floor[begin:], total)))
+        thick = [high > low for high, low in zip(top, floor, strict=True)]
+        if any(thick):
+            since = max(0, thick.index(True) - 1)
+            xs = [x for x, _ in moments[since:]]
+            shapes.append(Shape(kind.key, kind.name, _area(xs, top[since:], floor[since:], total)))
         floor = top
     lines = (Line(0, words.files(total)), Line(50, f"{total / 2:,.0f}")) if total > 1 else (Line(0, "1 file"),)
     table = _coarse(timeline, ROWS_MAX)
@@ -133,8 +134,15 @@ def throughput(timeline: Timeline, axis: Axis) -> Chart:
     top, labels = _scale(highest, 1024)
     table = _coarse(timeline, ROWS_MAX, axis.whole_ms)
     rows = tuple(
-        (_when(ms, table.width_ms), words.size(bin_.sent_bytes), f"{bin_.sent_files:,}", f"{bin_.accepted:,}", f"{bin_.rejected:,}")
-        + (f"{bin_.faults:,}", f"{bin_.retries:,}")
+        (
+            _when(ms, table.width_ms),
+            words.size(bin_.sent_bytes),
+            f"{bin_.sent_files:,}",
+            f"{bin_.accepted:,}",
+            f"{bin_.rejected:,}",
+            f"{bin_.faults:,}",
+            f"{bin_.retries:,}",
+        )
         for ms, bin_ in _ends(table)
     )
     return Chart(
@@ -157,10 +165,12 @@ def level(timeline: Timeline, axis: Axis) -> Chart | None:
     if not known:
         return None
     end_ms = axis.spans[-1].end_ms
-    steps = [(begin, after[0], float(value)) for (begin, _, value), after in zip(known, [*known[1:], (end_ms,)], strict=True)]
+    steps = [
+        (begin, after[0], float(value)) for (begin, _, value), after in zip(known, [*known[1:], (end_ms,)], strict=True)
+    ]
     highest = max(value for _, _, value in known)
     top, labels = _scale(highest, 10)
-    changes = [known[0], *(row for before, row in zip(known, known[1:], strict=False) if row[2] != before[2])]
+    changes = [known[0], *(row for before, row in pairwise(known) if row[2] != before[2])]
     return Chart(
         "level",
         "How many transfers ran at a time",

@@ -48,7 +48,9 @@ class Comparison:
         self._etags: list[str] = []
         self._due = bytearray()
         while some := list(islice(remaining, BATCH)):
-            columns.extend([line.path for line in some], [line.size for line in some], [line.crc32 or None for line in some])
+            columns.extend(
+                [line.path for line in some], [line.size for line in some], [line.crc32 or None for line in some]
+            )
             self._etags += [line.etag for line in some]
             self._due += bytes(line.verdict in STORED for line in some)
         self._table = FileTable(columns)
@@ -63,7 +65,9 @@ class Comparison:
             for found in archive.list():
                 row = table.find(found.relpath)
                 if row is None:
-                    yield Difference("extra", found.relpath, f"is in the archive ({found.size:,} bytes), not in the receipt")
+                    yield Difference(
+                        "extra", found.relpath, f"is in the archive ({found.size:,} bytes), not in the receipt"
+                    )
                 elif due[row]:
                     due[row] = 0
                     if found.size != table.size(row):

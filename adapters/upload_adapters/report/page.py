@@ -77,7 +77,9 @@ def render(shown: View) -> str:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.filters["whole"] = lambda text: markupsafe.escape(text)  # many lines, or longer than what is shown of a text
+    environment.filters["whole"] = lambda text: markupsafe.escape(
+        text
+    )  # many lines, or longer than what is shown of a text
     return environment.get_template("report.html.j2").render(shown=shown)
 
 

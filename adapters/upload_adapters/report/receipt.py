@@ -115,9 +115,7 @@ def receipt(readings: Sequence[Reading]) -> Iterator[bytes]:
     for number, reading in enumerate(readings):
         for row in reading.story.rows():
             files += 1
-            pending.append(
-                ascii_json(Line(row.path, row.size, row.checksum, row.etag, row.state, row.message, number))
-            )
+            pending.append(ascii_json(Line(row.path, row.size, row.checksum, row.etag, row.state, row.message, number)))
             if len(pending) == 2_000:
                 yield _hashed(pending, digest)
                 pending = []

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import attrs
 
-from upload_adapters.report import charts, words
+from upload_adapters.report import charts, tables, words
 from upload_adapters.report.answers import Answers, Standing, answers, ended
 from upload_adapters.report.axis import Axis, Block, Tick
 from upload_adapters.report.reading import Reading
 from upload_core.release import __version__
-from upload_core.story import DURATIONS_MS, LEFT_OUT_MS, Entry, Group, LargeFile, Row, Story, size_class
+from upload_core.story import LEFT_OUT_MS, Entry, Group, Row, Story
 from upload_core.timeline import Span, Timeline, joined, merged, without
 
 GROUPS_SHOWN: Final = 20
@@ -22,15 +21,6 @@ DIARY_SHOWN: Final = 120
 SESSIONS_SHOWN: Final = 50
 MANIFEST_MAX: Final = 200
 """Deliveries of more files have their list in the receipt only."""
-
-
-@attrs.frozen
-class Bar:
-    """One class of a distribution; `width` is per cent of the longest."""
-
-    label: str
-    width: float
-    cells: tuple[str, ...]
 
 
 @attrs.frozen
@@ -50,19 +40,6 @@ class Legend:
     word: str
     count: int
     width: float
-
-
-@attrs.frozen
-class Large:
-    """A file that was sent in parts."""
-
-    path: str
-    size: str
-    parts: str
-    took: str
-    notes: str
-    d: str
-    state: str
 
 
 @attrs.frozen
@@ -93,13 +70,13 @@ class View:
     failed: tuple[Group, ...]
     failed_more: int
     setbacks: tuple[Group, ...]
-    sizes: tuple[Bar, ...]
-    sending: tuple[Bar, ...]
-    judging: tuple[Bar, ...]
+    sizes: tuple[tables.Bar, ...]
+    sending: tuple[tables.Bar, ...]
+    judging: tuple[tables.Bar, ...]
     sending_said: str
     judging_said: str
-    slowest: tuple[Bar, ...]
-    large: tuple[Large, ...]
+    slowest: tuple[tables.Bar, ...]
+    large: tuple[tables.Large, ...]
     large_more: int
     sessions: tuple[tuple[str, ...], ...]
     sessions_more: int
@@ -120,7 +97,11 @@ def view(readings: Sequence[Reading], standings: Sequence[Standing], receipt: Re
     level = charts.level(timeline, axis)
     failed = _groups(story.failed() for story in stories)
     large = sorted(
-        ((story.table.size(file.file), number, file) for number, story in enumerate(stories) for file in story.large.values()),
+        (
+            (story.table.size(file.file), number, file)
+            for number, story in enumerate(stories)
+            for file in story.large.values()
+        ),
         key=lambda row: (-row[0], row[1], row[2].file),
     )
     sessions = _sessions(readings, standings)
@@ -161,13 +142,13 @@ def view(readings: Sequence[Reading], standings: Sequence[Standing], receipt: Re
         failed=tuple(failed[:GROUPS_SHOWN]),
         failed_more=len(failed[GROUPS_SHOWN:]),
         setbacks=tuple(_groups(story.setbacks for story in stories)[:GROUPS_SHOWN]),
-        sizes=tuple(_sizes(stories)),
-        sending=tuple(_durations([story.sending for story in stories])),
-        judging=tuple(_durations([story.judging for story in stories])),
-        sending_said=_said([story.sending for story in stories]),
-        judging_said=_said([story.judging for story in stories]),
-        slowest=tuple(_slowest(stories)),
-        large=tuple(_large(stories[number], file) for _, number, file in large[:LARGE_SHOWN]),
+        sizes=tuple(tables.sizes(stories)),
+        sending=tuple(tables.durations([story.sending for story in stories])),
+        judging=tuple(tables.durations([story.judging for story in stories])),
+        sending_said=tables.said([story.sending for story in stories]),
+        judging_said=tables.said([story.judging for story in stories]),
+        slowest=tuple(tables.slowest(stories)),
+        large=tuple(tables.large(stories[number], file) for _, number, file in large[:LARGE_SHOWN]),
         large_more=len(large[LARGE_SHOWN:]) + sum(story.large_left_out for story in stories),
         sessions=tuple(sessions[-SESSIONS_SHOWN:]),
         sessions_more=max(0, len(sessions) - SESSIONS_SHOWN),
@@ -249,105 +230,6 @@ def _groups(of: Iterable[Iterable[Group]]) -> list[Group]:
                 kept.names += group.names
                 kept.varies |= group.varies
     return sorted(found.values(), key=lambda group: -group.count)
-
-
-def _sizes(stories: Sequence[Story]) -> list[Bar]:
-    counts: Counter[int] = Counter()
-    totals: Counter[int] = Counter()
-    for story in stories:
-        sizes = story.table.raw_columns().sizes
-        for bits, count in Counter(map(int.bit_length, sizes)).items():
-            counts[size_class(bits)] += count
-        for size in sizes:
-            totals[size.bit_length()] += size
-    of_class: Counter[int] = Counter()
-    for bits, total in totals.items():
-        of_class[size_class(bits)] += total
-    if not counts:
-        return []
-    most = max(counts.values())
-    return [
-        Bar(_size_label(number), 100 * counts[number] / most, (f"{counts[number]:,}", words.size(of_class[number])))
-        for number in range(min(counts), max(counts) + 1)
-    ]
-
-
-def _size_label(number: int) -> str:
-    if number == 0:
-        return "empty"
-    upper = 1024 * 4 ** (number - 1)
-    return f"under {words.size(upper)}" if number == 1 else f"{words.size(upper // 4)} to {words.size(upper)}"
-
-
-def _durations(columns: Sequence[Sequence[int]]) -> list[Bar]:
-    counts = [sum(column) for column in zip(*columns, strict=True)]
-    used = [number for number, count in enumerate(counts) if count]
-    if not used:
-        return []
-    most, whole = max(counts), sum(counts)
-    return [
-        Bar(_duration_label(number), 100 * counts[number] / most, (f"{counts[number]:,}", words.share(counts[number], whole)))
-        for number in range(used[0], used[-1] + 1)
-    ]
-
-
-def _duration_label(number: int) -> str:
-    if number == 0:
-        return f"under {words.duration(DURATIONS_MS[0])}"
-    lower = words.duration(DURATIONS_MS[number - 1])
-    return f"{lower} or more" if number == len(DURATIONS_MS) else f"{lower} to {words.duration(DURATIONS_MS[number])}"
-
-
-def _said(columns: Sequence[Sequence[int]]) -> str:
-    """Half of the files, and nearly all of them, in words."""
-    counts = [sum(column) for column in zip(*columns, strict=True)]
-    whole = sum(counts)
-    if not whole:
-        return ""
-    within = []
-    for share in (0.5, 0.95):
-        seen, number = 0, 0
-        for number, count in enumerate(counts):
-            seen += count
-            if seen >= share * whole:
-                break
-        within.append(words.duration(DURATIONS_MS[min(number, len(DURATIONS_MS) - 1)]))
-    if within[0] == within[1]:
-        return f"Nearly all within {within[0]}."
-    return f"Half within {within[0]}, nearly all within {within[1]}."
-
-
-def _slowest(stories: Sequence[Story]) -> list[Bar]:
-    rows = sorted(((slow.ms, number, slow.file) for number, story in enumerate(stories) for slow in story.slowest), reverse=True)
-    found = []
-    for ms, number, file in rows[:10]:
-        story = stories[number]
-        size = story.table.size(file)
-        rate = f"{words.size(1000 * size / ms)}/s" if ms else "–"
-        retries = story.delivery.retries[file]
-        cells = words.duration(ms), words.size(size), rate, f"{retries:,}" if retries else "–"
-        found.append(Bar(story.table.path(file), 100 * ms / max(1, rows[0][0]), cells))
-    return found
-
-
-def _large(story: Story, file: LargeFile) -> Large:
-    size = story.table.size(file.file)
-    parts = -(-size // max(1, file.part_size))
-    notes = []
-    if file.interruptions:
-        notes.append(f"broken off {file.interruptions:,} ×")
-    if file.uploads > 1:
-        notes.append(f"begun {file.uploads:,} ×")
-    notes.append(f"{words.many(file.sent_again, 'part')} sent again" if file.sent_again else "no part sent twice")
-    return Large(
-        story.table.path(file.file),
-        words.size(size),
-        f"{file.parts:,} of {parts:,} × {words.size(file.part_size)}",
-        words.duration(file.end_ms - file.begin_ms),
-        ", ".join(notes),
-        charts.sparkline(file.samples, parts),
-        story.delivery.state_of(file.file),
-    )
 
 
 def _sessions(readings: Sequence[Reading], standings: Sequence[Standing]) -> list[tuple[str, ...]]:

@@ -15,12 +15,10 @@ def size(count: float) -> str:
     """
     if count < 1024:
         return f"{count:,.0f} B"
-    value, unit = float(count), ""
-    for unit in _UNITS:
-        value /= 1024
-        if value < 1024:
-            break
-    return f"{value:,.1f}".removesuffix(".0") + f" {unit}"
+    power = 1
+    while count >= 1024 ** (power + 1) and power < len(_UNITS):
+        power += 1
+    return f"{count / 1024**power:,.1f}".removesuffix(".0") + f" {_UNITS[power - 1]}"
 
 
 def files(count: int) -> str:
