@@ -9,6 +9,7 @@ from typing import Final
 from upload_core.delivery import Delivery
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID, PublicFileState
 from upload_core.messages import plain
+from upload_core.tally import without_name
 from upload_core.text import printable
 
 REASONS_MAX: Final = 5
@@ -50,7 +51,7 @@ def delivery_html(delivery: Delivery, place: str, at: str) -> str:
 def _reasons(delivery: Delivery) -> str:
     reasons: Counter[str] = Counter()
     for file in delivery.files_in(FAILED, ABANDONED, INVALID):
-        reason = plain(delivery.message_of(file) or "no reason was given").replace(delivery.table.path(file), "…")
+        reason = without_name(plain(delivery.message_of(file) or "no reason was given"), delivery.table.path(file))
         reasons[f"{delivery.state_of(file)}: {reason}"] += 1
     if not reasons:
         return ""

@@ -10,16 +10,8 @@ from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
 from upload_core.files import FileTable
 from upload_core.journal import Position, encode_batch
-from upload_core.story import (
-    DIARY_MAX,
-    GROUPS_MAX,
-    SAMPLES_MAX,
-    SLOWEST_MAX,
-    Groups,
-    LargeFile,
-    StoredColumn,
-    Story,
-)
+from upload_core.story import DIARY_MAX, SLOWEST_MAX, Story
+from upload_core.tally import GROUPS_MAX, SAMPLES_MAX, Groups, LargeFile, StoredColumn
 from upload_core.timeline import BINS_MAX, Bin, Span, Timeline, joined, merged, without
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "journal-v1"

@@ -9,7 +9,8 @@ from itertools import accumulate
 import attrs
 
 from upload_adapters.report import charts, words
-from upload_core.story import DURATIONS_MS, LargeFile, Story, size_class
+from upload_core.story import Story
+from upload_core.tally import DURATIONS_MS, LargeFile, size_class
 
 
 @attrs.frozen

@@ -12,7 +12,8 @@ from upload_adapters.report.answers import Answers, Standing, answers, ended
 from upload_adapters.report.axis import Axis, Block, Tick
 from upload_adapters.report.reading import Reading
 from upload_core.release import __version__
-from upload_core.story import LEFT_OUT_MS, Entry, Group, Row, Story
+from upload_core.story import LEFT_OUT_MS, Entry, Row, Story
+from upload_core.tally import Group
 from upload_core.timeline import Span, Timeline, joined, merged, without
 
 GROUPS_SHOWN: Final = 20
