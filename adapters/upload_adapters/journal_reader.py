@@ -22,6 +22,7 @@ from upload_core.journal import (
     decode_header,
     decode_record,
     first_record,
+    is_torn,
     read_pieces,
     read_records,
     replay,
@@ -132,6 +133,22 @@ class JournalReader:
             for record in read_records(_chunks(self.path / segment_name(number), start.offset), start):
                 seq = record.seq
                 yield record
+
+    def unfinished_bytes(self) -> int:
+        """How many bytes follow `position`, if they are at most one batch that is being written, or was when its process died.
+
+        Raises `JournalDamagedError` if they are more than that.
+        """
+        path = self.path / segment_name(self.position.segment)
+        with path.open("rb") as file:
+            file.seek(self.position.offset)
+            tail = file.read()
+        if tail and not is_torn(tail, self.position.seq):
+            raise JournalDamagedError(
+                f"{path} is damaged after record {self.position.seq} (offset {self.position.offset}), and more than an "
+                "unfinished last batch is affected; restore the segment from a copy"
+            )
+        return len(tail)
 
     def pieces(self) -> Iterator[tuple[bytes, Position]]:
         """Everything from the first record up to `position` as verified lines, each piece with the place after it.

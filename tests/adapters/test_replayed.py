@@ -15,7 +15,7 @@ from tests.command_line import environment
 from tests.crash.world import World
 from tests.sample_delivery import write_sample
 from upload_adapters.journal_reader import JournalReader
-from upload_core import ConfigurationError, JournalError
+from upload_core import ConfigurationError, JournalDamagedError, JournalError
 from upload_core import events as ev
 from upload_core.lifecycle import INVALID
 from upload_core.notebook import delivery_html
@@ -66,6 +66,19 @@ def test_what_is_no_moment_of_the_journal_is_refused(journal, until):
 def test_a_place_without_a_journal_is_an_error_that_says_so(tmp_path):
     with pytest.raises(JournalError, match="there is no journal"):
         upload_core.replay(tmp_path)
+
+
+@pytest.mark.parametrize("until", [None, 10**9, "2036-01-01T00:00:00.000Z"])
+def test_a_damaged_journal_is_refused_whatever_moment_is_named(journal, tmp_path, until):
+    copied = Path(shutil.copytree(journal, tmp_path / "j"))
+    for snapshot in copied.glob("snapshot-*"):
+        snapshot.unlink()
+    segment = copied / "events-000001.ndjson"
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 4
+    segment.write_bytes(data)
+    with pytest.raises(JournalDamagedError):
+        upload_core.replay(copied, until=until)
 
 
 # --- frames --------------------------------------------------------------------------------------

@@ -11,12 +11,11 @@ from upload_adapters import snapshot_file
 from upload_adapters.cli.output import files, write_json, write_line
 from upload_adapters.cli.reading import open_reader
 from upload_adapters.cli.receipts import verify_receipt
-from upload_adapters.journal_reader import JournalReader, segment_name
+from upload_adapters.journal_reader import JournalReader
 from upload_adapters.wiring import wire_journal
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError
-from upload_core.journal import is_torn
 from upload_core.lifecycle import DONE, REPORTED, VALID
 
 
@@ -91,15 +90,8 @@ def _journal(reader: JournalReader) -> Iterator[str]:
     whole = reader.advance()
     end = reader.position
     if not whole:
-        with open(reader.path / segment_name(end.segment), "rb") as file:
-            file.seek(end.offset)
-            tail = file.read()
-        if not is_torn(tail, end.seq):
-            raise JournalDamagedError(
-                f"{reader.path / segment_name(end.segment)} is damaged after record {end.seq} (offset {end.offset}), and "
-                "more than an unfinished last batch is affected; restore the segment from a copy"
-            )
-        yield f"after record {end.seq:,} follow {len(tail):,} bytes of an unfinished batch: being written, or cut off at resume"
+        tail = reader.unfinished_bytes()
+        yield f"after record {end.seq:,} follow {tail:,} bytes of an unfinished batch: being written, or cut off at resume"
     for path in reversed(snapshot_file.newest_first(reader.path)):
         yield from _snapshot(reader, path)
 

@@ -129,6 +129,11 @@ def _wrong(readings: Sequence[Reading], counts: Counter[str]) -> list[str]:
         found.append(f"The validator rejected {words.files(counts['invalid'])}.")
     if counts["failed"]:
         found.append(f"{words.files(counts['failed'])} could not be stored.")
+    rejected = sum(bin_.rejected for story in stories for bin_ in story.timeline.bins.values())
+    if rejected and counts["valid"] == sum(counts.values()):
+        found.append(
+            f"{words.files(rejected)} {'was' if rejected == 1 else 'were'} rejected at first, and accepted later."
+        )
     outages = [span for story in stories for span in story.outages]
     if outages:
         lasted = words.duration(sum(span.end_ms - span.begin_ms for span in merged(outages)))
