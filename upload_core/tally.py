@@ -63,17 +63,28 @@ class Groups:
         >>> [(group.reason, group.count, group.names, group.varies) for group in groups]
         [('…: 3 bytes are too few', 2, ['a', 'b'], True)]
         """
-        reason = without_name(plain(message or "no reason was given"), path)
+        self.include(Group(state, without_name(plain(message or "no reason was given"), path), 1, [path]))
+
+    def include(self, found: Group) -> None:
+        """Count a group of another delivery.
+
+        >>> one, whole = Groups(), Groups()
+        >>> one.add("failed", "3 bytes", "a")
+        >>> for group in [*one, *one]:
+        ...     whole.include(group)
+        >>> [(group.count, group.names) for group in whole]
+        [(2, ['a'])]
+        """
+        state, reason = found.state, found.reason
         key = state, _NUMBERS.sub("0", reason)
         group = self._groups.get(key)
         if group is None:
             if len(self._groups) >= GROUPS_MAX:
                 key, reason = (state, ""), "other reasons"
             group = self._groups.setdefault(key, Group(state, reason))
-        group.count += 1
-        group.varies = group.varies or reason != group.reason
-        if len(group.names) < NAMES_MAX and path not in group.names:
-            group.names.append(path)
+        group.count += found.count
+        group.varies = group.varies or found.varies or reason != group.reason
+        group.names += [name for name in found.names if name not in group.names][: NAMES_MAX - len(group.names)]
 
     def __iter__(self) -> Iterator[Group]:
         """The groups, the largest first."""

@@ -471,3 +471,17 @@ def test_the_view_is_rendered_strictly(reading):
 
     with pytest.raises(jinja2.UndefinedError):
         render(Partly())  # type: ignore[arg-type]  # that is the point
+
+
+def test_journals_side_by_side_have_a_lane_each_and_share_their_reasons(tmp_path):
+    readings = []
+    for number in range(3):
+        why = f"not whole: {number} bytes are no multiple of 2880"
+        events = [*OPENED, *sent(0), ev.FileInvalidated(0, why), ev.SessionClosed("incomplete")]
+        readings.append(made(tmp_path / str(number), {f"file {number}": 1}, events))
+    page = shown(tmp_path, *readings)
+    assert [name for name in page.texts if name.startswith("sessions ")] == ["sessions 1", "sessions 2", "sessions 3"]
+    assert page.all("li", **{"class": "group invalid"}) == [{"class": "group invalid"}], "one reason, thrice"
+    assert "(numbers as for the first)" in page.text
+    (title,) = re.findall(r"<h1>(.*?) <span", (tmp_path / "page.html").read_text())
+    assert title == "d · 1"

@@ -166,9 +166,11 @@ def _steps(readings: Sequence[Reading], ends: Sequence[str], counts: Counter[str
     if counts["invalid"] or counts["failed"]:
         steps.append(Step("Mend the files below as their reasons say, and index the data again."))
         steps.append(Step("Then run the same deliver command once more: it sends only these."))
-        for reading, end in zip(readings, ends, strict=True):
-            if end == "incomplete":
-                steps.append(Step("All of them, with reasons:", _command("status --failed", reading.path)))
+        left = [reading.path for reading, end in zip(readings, ends, strict=True) if end == "incomplete"]
+        steps += [
+            Step("" if number else "All of them, with reasons:", _command("status --failed", path))
+            for number, path in enumerate(left)
+        ]
     if not steps:
         steps.append(Step("Nothing. Keep this page and its receipt."))
         steps.append(Step("Whether the archive still has it all, you can ask at any time:", _verify(receipt)))

@@ -13,13 +13,14 @@ from upload_adapters.report.axis import Axis, Block, Tick
 from upload_adapters.report.reading import Reading
 from upload_core.release import __version__
 from upload_core.story import LEFT_OUT_MS, Entry, Row, Story
-from upload_core.tally import Group
+from upload_core.tally import Group, Groups
 from upload_core.timeline import Span, Timeline, joined, merged, without
 
 GROUPS_SHOWN: Final = 20
 LARGE_SHOWN: Final = 10
 DIARY_SHOWN: Final = 120
 SESSIONS_SHOWN: Final = 50
+LANES_MAX: Final = 8
 MANIFEST_MAX: Final = 200
 """Deliveries of more files have their list in the receipt only."""
 
@@ -30,6 +31,7 @@ class Lane:
 
     name: str
     blocks: tuple[Block, ...]
+    labelled: bool = False
 
 
 @attrs.frozen
@@ -109,7 +111,7 @@ def view(readings: Sequence[Reading], standings: Sequence[Standing], receipt: Re
     diary = _diary(readings)
     several = len(readings) > 1
     created = [story.created for story in stories]
-    names = [f"{c.dataset} · {c.delivery_id}" for c in created]
+    names = list(dict.fromkeys(f"{c.dataset} · {c.delivery_id}" for c in created))
     counts = [sum(column) for column in zip(*(story.delivery.counts for story in stories), strict=True)]
     total = sum(counts)
     return View(
@@ -189,14 +191,18 @@ def _lanes(
     readings: Sequence[Reading], standings: Sequence[Standing], timeline: Timeline, axis: Axis
 ) -> Iterable[Lane]:
     stories = [reading.story for reading in readings]
-    blocks: list[Block] = []
-    for reading, standing in zip(readings, standings, strict=True):
+    lanes: dict[str, list[Block]] = {}
+    for number, (reading, standing) in enumerate(zip(readings, standings, strict=True), 1):
+        # side by side as long as there is room: what overlaps hides each other
+        name = f"sessions {number}" if 1 < len(readings) <= LANES_MAX else "sessions"
+        blocks = lanes.setdefault(name, [])
         for session in reading.story.sessions:
             how = session.outcome or ended(reading, standing)
             span = Span(session.begin_ms, session.end_ms, session.message)
             kind = "good" if how in ("complete", "running") else "cut" if how == "cut off" else "session"
             blocks += axis.blocks([span], kind, f"session {session.number}, {how}", f"{session.number}: {how}")
-    yield Lane("sessions", tuple(blocks))
+    for name, blocks in lanes.items():
+        yield Lane(name, tuple(blocks), labelled=True)
     for name, key, kind, text in (
         ("outages", "outages", "outage", "the archive was out of reach"),
         ("pauses", "pauses", "pause", "paused"),
@@ -220,17 +226,11 @@ def _lanes(
 
 def _groups(of: Iterable[Iterable[Group]]) -> list[Group]:
     """The groups of several deliveries together, the largest first."""
-    found: dict[tuple[str, str], Group] = {}
+    whole = Groups()
     for groups in of:
         for group in groups:
-            kept = found.get((group.state, group.reason))
-            if kept is None:
-                found[group.state, group.reason] = attrs.evolve(group, names=list(group.names))
-            else:
-                kept.count += group.count
-                kept.names += group.names
-                kept.varies |= group.varies
-    return sorted(found.values(), key=lambda group: -group.count)
+            whole.include(group)
+    return list(whole)
 
 
 def _sessions(readings: Sequence[Reading], standings: Sequence[Standing]) -> list[tuple[str, ...]]:
