@@ -44,9 +44,7 @@ def shown(chromium, page: Path, width: int, scheme: str = "light") -> None:
     chromium.open("about:blank")
     for domain in ("Log", "Network", "Runtime"):
         chromium.call(f"{domain}.enable")
-    chromium.call(
-        "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600
-    )
+    chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=False)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     chromium.call("Emulation.setEmulatedMedia", features=features)
     chromium.call("Page.navigate", url=page.as_uri())
