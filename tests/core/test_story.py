@@ -209,8 +209,10 @@ def test_parts_that_are_stored_again_are_counted():
 def test_whatever_comes_it_stays_in_bounded_room():
     groups = Groups()
     for number in range(5_000):
-        groups.add("invalid", f"{'x' * (number % 2_500 + 1)}!", f"file {number}")
-    assert len(groups) <= GROUPS_MAX + 1
+        word = "".join(chr(ord("a") + int(digit)) for digit in str(number % 2_500))
+        groups.add("invalid", f"{word}!", f"file {number}")
+    assert len(groups) == GROUPS_MAX + 1
+    assert next(iter(groups)).reason == "other reasons"
     assert sum(group.count for group in groups) == 5_000
     large = LargeFile(0, 1, 0, 0)
     for part in range(10_000):
@@ -222,6 +224,13 @@ def test_whatever_comes_it_stays_in_bounded_room():
         timeline.at(ms).retries += 1
     assert len(timeline.bins) <= BINS_MAX
     assert sum(bin_.retries for bin_ in timeline.bins.values()) == len(range(0, 10_000_000, 999))
+
+
+def test_more_large_files_than_can_be_told_are_counted(monkeypatch):
+    monkeypatch.setattr("upload_core.story.LARGE_MAX", 1)
+    whole, _ = told(GOLDEN / "in-parts")
+    assert (len(whole.large), whole.large_left_out) == (1, 1)
+    assert whole.sent_bytes == told(GOLDEN / "in-parts")[0].sent_bytes
 
 
 def test_a_long_diary_keeps_its_beginning_and_its_end():
