@@ -18,6 +18,7 @@ from upload_core.timeline import Span, Timeline, joined, merged, without
 
 GROUPS_SHOWN: Final = 20
 LARGE_SHOWN: Final = 10
+BREAKS_SHOWN: Final = 60
 DIARY_SHOWN: Final = 120
 SESSIONS_SHOWN: Final = 50
 LANES_MAX: Final = 8
@@ -70,6 +71,9 @@ class View:
     ticks: tuple[Tick, ...]
     shades: tuple[Block, ...]
     lanes: tuple[Lane, ...]
+    breaks: tuple[tuple[str, ...], ...]
+    """The outages, pauses and naps of the lanes, in words."""
+    breaks_more: int
     failed: tuple[Group, ...]
     failed_more: int
     setbacks: tuple[Group, ...]
@@ -109,6 +113,7 @@ def view(readings: Sequence[Reading], standings: Sequence[Standing], receipt: Re
     )
     sessions = _sessions(readings, standings)
     diary = _diary(readings)
+    breaks = _breaks(stories)
     several = len(readings) > 1
     created = [story.created for story in stories]
     names = list(dict.fromkeys(f"{c.dataset} · {c.delivery_id}" for c in created))
@@ -142,6 +147,8 @@ def view(readings: Sequence[Reading], standings: Sequence[Standing], receipt: Re
             + axis.gaps()
         ),
         lanes=tuple(_lanes(readings, standings, timeline, axis)),
+        breaks=tuple(breaks[:BREAKS_SHOWN]),
+        breaks_more=len(breaks[BREAKS_SHOWN:]),
         failed=tuple(failed[:GROUPS_SHOWN]),
         failed_more=len(failed[GROUPS_SHOWN:]),
         setbacks=tuple(_groups(story.setbacks for story in stories)[:GROUPS_SHOWN]),
@@ -203,11 +210,7 @@ def _lanes(
             blocks += axis.blocks([span], kind, f"session {session.number}, {how}", f"{session.number}: {how}")
     for name, blocks in lanes.items():
         yield Lane(name, tuple(blocks), labelled=True)
-    for name, key, kind, text in (
-        ("outages", "outages", "outage", "the archive was out of reach"),
-        ("pauses", "pauses", "pause", "paused"),
-        ("asleep", "standstills", "asleep", "the machine slept or the process was stopped"),
-    ):
+    for name, key, kind, text in BREAKS:
         spans = _all(stories, key)
         if spans:
             yield Lane(name, tuple(axis.blocks(spans, kind, text)))
@@ -222,6 +225,27 @@ def _lanes(
         ]
         if found:
             yield Lane(name, tuple(found))
+
+
+BREAKS: Final = (
+    ("outages", "outages", "outage", "the archive was out of reach"),
+    ("pauses", "pauses", "pause", "paused"),
+    ("asleep", "standstills", "asleep", "the machine slept or the process was stopped"),
+)
+"""Lane, attribute of a story, look, and what it means."""
+
+
+def _breaks(stories: Sequence[Story]) -> list[tuple[str, ...]]:
+    rows = [(span, text) for _, attribute, _, text in BREAKS for span in _all(stories, attribute)]
+    rows.sort(key=lambda row: row[0].begin_ms)
+    return [
+        (
+            words.moment(span.begin_ms),
+            words.duration(span.end_ms - span.begin_ms),
+            f"{text}: {span.text}" if span.text else text,
+        )
+        for span, text in rows
+    ]
 
 
 def _groups(of: Iterable[Iterable[Group]]) -> list[Group]:
