@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -72,7 +72,7 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 _OF_THE_DAY = (
     (r"\d{4}-\d\d-\d\d[ T][\d:.]+Z?", "TIME"),
     (r"\bprocess \d+ on \S+?(?=[\s:,;]|$)", "process N on HOST"),
-    (r"\b\d+(?:\.\d+)? m?s\b", "N s"),
+    (r"\b\d+(?:\.\d+)? ?m?s\b", "N s"),
     (r"\brecord \d+ of\b", "record N of"),
     (r"\b\d+(?= records are whole)", "N"),
 )
@@ -102,8 +102,14 @@ class Shell:
 
     _MARK = "--- a command of the page has ended: "
 
-    def __init__(self, directory: Path, env: dict[str, str]) -> None:
+    def __init__(self, directory: Path, env: dict[str, str], answer: Callable[[str], str] | None = None) -> None:
+        """`answer` is somebody at the keyboard: what they type after seeing that line, or ""."""
         self._code = 0
+        self._answer = answer
+        self._stdin = os.devnull if answer is None else str(directory / ".keyboard")
+        if answer is not None:
+            os.mkfifo(self._stdin)
+        self._keyboard = os.open(self._stdin, os.O_RDWR | os.O_NONBLOCK)
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             cwd=directory,
@@ -114,14 +120,14 @@ class Shell:
             start_new_session=True,
         )
 
-    def run(self, command: str, *, stdin: str = "/dev/null", timeout_s: float = COMMAND_S) -> tuple[str, int]:
+    def run(self, command: str, *, timeout_s: float = COMMAND_S) -> tuple[str, int]:
         """What the command printed, on either stream, and its exit code."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         guard = threading.Timer(timeout_s, self.kill)
         guard.start()
         # `$?` is what the command before ended with, as it would be at a prompt.
-        typed = f"{{ (exit {self._code})\n{command}\n}} <{stdin}; printf '\\n{self._MARK}%s\\n' $?\n"
+        typed = f"{{ (exit {self._code})\n{command}\n}} <{self._stdin}; printf '\\n{self._MARK}%s\\n' $?\n"
         self._process.stdin.write(typed.encode())
         self._process.stdin.flush()
         printed = ""
@@ -129,6 +135,8 @@ class Shell:
             line = self._process.stdout.readline().decode()
             assert line, f"{command!r} ended the shell, or took more than {timeout_s} s; it had printed {printed!r}"
             printed += line
+            if self._answer is not None and (pasted := self._answer(line)):
+                os.write(self._keyboard, pasted.encode() + b"\n")
         guard.cancel()
         printed, _, code = printed.rpartition("\n" + self._MARK)
         self._code = int(code)
@@ -147,13 +155,22 @@ class Shell:
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
+        os.close(self._keyboard)
         self._process.wait()
 
 
 class Desk:
     """The directory that a reader works in: `upload-core` and `python` on the path unless `bare`, four images if wanted."""
 
-    def __init__(self, root: Path, *, images: bool = False, bare: bool = False, **env: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        images: bool = False,
+        bare: bool = False,
+        answer: Callable[[str], str] | None = None,
+        **env: str,
+    ) -> None:
         self.root = root
         if images:
             (root / "images").mkdir()
@@ -170,7 +187,7 @@ class Desk:
             self._script(bin_ / "upload-core", f'exec "{sys.executable}" -m upload_adapters.cli "$@"')
             self._script(bin_ / "python", f'exec "{sys.executable}" "$@"')
         self.env["PATH"] = f"{bin_}:{self.env['PATH']}"
-        self.shell = Shell(root, self.env)
+        self.shell = Shell(root, self.env, answer)
 
     def _script(self, path: Path, line: str) -> None:
         path.write_text(f"#!/bin/sh\n{line}\n")
