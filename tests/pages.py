@@ -6,6 +6,7 @@ the line before changes that: `<!-- file: NAME -->` writes the block to a file i
 alone, and after `<!-- figures vary -->` numbers are not compared. In what is printed, `...` stands for anything.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -127,16 +128,19 @@ class Shell:
         guard = threading.Timer(timeout_s, self.kill)
         guard.start()
         # `$?` is what the command before ended with, as it would be at a prompt.
-        typed = f"{{ (exit {self._code})\n{command}\n}} <{self._stdin}; printf '\\n{self._MARK}%s\\n' $?\n"
-        self._process.stdin.write(typed.encode())
+        asked = f"{{ (exit {self._code})\n{command}\n}} <{self._stdin}; printf '\\n{self._MARK}%s\\n' $?\n"
+        self._process.stdin.write(asked.encode())
         self._process.stdin.flush()
-        printed = ""
+        printed = typed = ""
         while self._MARK not in printed:
             line = self._process.stdout.readline().decode()
             assert line, f"{command!r} ended the shell, or took more than {timeout_s} s; it had printed {printed!r}"
+            if typed and ": " in line:  # a prompt; a terminal shows there what is typed, and ends the line
+                line, typed = line.replace(": ", f": {typed}\n", 1), ""
             printed += line
-            if self._answer is not None and (pasted := self._answer(line)):
-                os.write(self._keyboard, pasted.encode() + b"\n")
+            if self._answer is not None and (answer := self._answer(line)):
+                os.write(self._keyboard, answer.encode() + b"\n")
+                typed = answer
         guard.cancel()
         printed, _, code = printed.rpartition("\n" + self._MARK)
         self._code = int(code)
@@ -197,7 +201,7 @@ class Desk:
         """Do all that a page says, in order, and return what did not come out as it says."""
         wrong = []
         found = [block for block in blocks(text) if block.note != "not run"]
-        for block, after in zip(found, [*found[1:], None], strict=True):
+        for block, after in itertools.zip_longest(found, found[1:]):
             if block.note == "file":
                 (self.root / block.about).parent.mkdir(parents=True, exist_ok=True)
                 (self.root / block.about).write_text(block.text, "utf-8")

@@ -24,13 +24,15 @@ def wrong_in(text: str, root, **options) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIAL, ids=lambda page: page.stem)
 def test_a_tutorial_is_true_from_an_empty_directory(page, tmp_path):
-    assert wrong_in(page.read_text("utf-8"), tmp_path) == []
+    wrong = wrong_in(page.read_text("utf-8"), tmp_path)
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_a_how_to_page_is_true_beside_a_directory_of_images(page, tmp_path):
-    assert wrong_in(page.read_text("utf-8"), tmp_path, images=True) == []
+    wrong = wrong_in(page.read_text("utf-8"), tmp_path, images=True)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_pages_about_aws_are_tried_with_an_archive():
