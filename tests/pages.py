@@ -1,7 +1,8 @@
 """Pages as tests read them: their code blocks, and a shell that types what a reader would type.
 
 A block says by its language what becomes of it: a `console` block is typed command by command, and each must print what
-stands below it; a `python` block is run, and must print the `text` block that follows, if one does. An HTML comment on
+stands below it; a `python` block is run, and must print the `text` block that follows,
+if one does. An HTML comment on
 the line before changes that: `<!-- file: NAME -->` writes the block to a file instead, `<!-- not run: WHY -->` leaves it
 alone, and after `<!-- figures vary -->` numbers are not compared. In what is printed, `...` stands for anything.
 """
@@ -220,7 +221,7 @@ class Desk:
                 yield f"line {block.line}: {command}\nended with {code}, and the page does not say so"
 
     def _program(self, block: Block, after: Block | None) -> Iterator[str]:
-        shown = after.text if after is not None and after.language == "text" else ""
+        shown = after.text if after is not None and after.language == "text" else "..."
         (self.root / ".program.py").write_text(block.text, "utf-8")
         printed, code = self.shell.run('python -W error -c "$(cat .program.py)"')
         if code or not matches(shown, printed):

@@ -35,6 +35,18 @@ def test_a_how_to_page_is_true_beside_a_directory_of_images(page, tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
+def test_the_program_on_the_page_of_the_api_delivers(tmp_path):
+    desk = Desk(tmp_path, images=True)
+    try:
+        assert desk.shell.run("upload-core index images -o images.csv -q") == ("", 0)
+        assert desk.follow((DOCS / "reference" / "api.md").read_text("utf-8").partition("[[[cog")[0]) == []
+        printed, _ = desk.shell.run('python -c "$(cat .program.py)"')
+    finally:
+        desk.close()
+    assert printed.splitlines()[-1] == "complete []"
+
+
 def test_the_pages_about_aws_are_tried_with_an_archive():
     tried = (ROOT / "tests/adapters/aws/test_docs_aws.py").read_text("utf-8")
     for page in ON_AWS:
