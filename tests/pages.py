@@ -7,6 +7,7 @@ the line before changes that: `<!-- file: NAME -->` writes the block to a file i
 alone, and after `<!-- figures vary -->` numbers are not compared. In what is printed, `...` stands for anything.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -27,7 +28,8 @@ DOCS = ROOT / "docs"
 COMMAND_S = 120
 
 _BLOCK = re.compile(
-    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^\s`]*)[^\n]*\n(?P<text>.*?)^(?P=indent)(?P=fence)[ \t]*$", re.M | re.S
+    r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^\s`]*)[^\n]*\n(?P<text>.*?)^(?P=indent)(?P=fence)[ \t]*$",
+    re.M | re.S,
 )
 _NOTE = re.compile(r"<!-- *(file|not run|figures vary)(?:: *(.+?))? *-->\n?\Z")
 
@@ -68,7 +70,10 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
         count = 1
         while count < len(lines) and lines[count].startswith("> "):
             count += 1
-        yield lines[0].rstrip("\n") + "".join("\n" + line[2:].rstrip("\n") for line in lines[1:count]), "".join(lines[count:])
+        yield (
+            lines[0].rstrip("\n") + "".join("\n" + line[2:].rstrip("\n") for line in lines[1:count]),
+            "".join(lines[count:]),
+        )
 
 
 _OF_THE_DAY = (
@@ -149,10 +154,8 @@ class Shell:
 
     def kill(self) -> None:
         """End the shell and whatever it left in the background."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def close(self) -> None:
         """The same, and give everything back."""
@@ -174,7 +177,7 @@ class Desk:
         images: bool = False,
         bare: bool = False,
         answer: Callable[[str], str] | None = None,
-        **env: str,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.root = root
         if images:
@@ -184,7 +187,7 @@ class Desk:
         bin_ = root / ".bin"
         bin_.mkdir()
         self._script(bin_ / "python3", f'exec "{sys.executable}" "$@"')
-        self.env = environment(**env)
+        self.env = environment(**(env or {}))
         if bare:
             own = str(Path(sys.executable).parent)
             self.env["PATH"] = os.pathsep.join(part for part in self.env["PATH"].split(os.pathsep) if part != own)
@@ -200,7 +203,7 @@ class Desk:
 
     def follow(self, text: str) -> list[str]:
         """Do all that a page says, in order, and return what did not come out as it says."""
-        wrong = []
+        wrong: list[str] = []
         found = [block for block in blocks(text) if block.note != "not run"]
         for block, after in itertools.zip_longest(found, found[1:]):
             if block.note == "file":
@@ -234,7 +237,10 @@ class Desk:
 def checkout(target: Path) -> None:
     """What a fresh clone would hold: every file that git knows or would take, as it is now."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():

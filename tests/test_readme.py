@@ -34,7 +34,7 @@ def test_in_a_fresh_clone_every_command_prints_what_the_readme_shows(tmp_path):
     clone = tmp_path / "clone"
     clone.mkdir()
     checkout(clone)
-    desk = Desk(clone, bare=True, **offline(tmp_path))
+    desk = Desk(clone, bare=True, env=offline(tmp_path))
     try:
         assert desk.follow((clone / "README.md").read_text("utf-8")) == []
         asked = "command -v upload-core; cd /; python -c 'import upload_core as u; print(u.__file__)'"

@@ -33,7 +33,8 @@ def _no_network_settings_of_this_machine(monkeypatch):
 
 
 def follow(page, root, *, answer=None, **env):
-    desk = Desk(root, answer=answer, AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, **env)
+    env |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    desk = Desk(root, answer=answer, env=env)
     try:
         wrong = desk.follow((DOCS / "how-to" / page).read_text("utf-8"))
         assert not wrong, "\n".join(wrong)
