@@ -79,10 +79,12 @@ class Conversation:
         if isinstance(effect, fx.KeepAlive):
             return self._encode(ALIVE, now_ms)
         path, message_of = self._delivery.table.path, self._delivery.messages.get
-        stored = [("transfer", path(file), "") for file in effect.stored]
         failed = [("transfer", path(file), message_of(file) or "interrupted") for file in effect.failed]
+        stored = wire.encode_ok_rows(
+            [path(file) for file in effect.stored], now_ms, "transfer", self._delivery.facts.agent_id
+        )
         # failures first: an ok may follow an error, never the other way round
-        return self._encode(failed, now_ms, status="error") + self._encode(stored, now_ms)
+        return self._encode(failed, now_ms, status="error") + stored
 
     def _encode(self, rows: Sequence[Row], now_ms: int, status: str = ev.OK) -> bytes:
         agent = self._delivery.facts.agent_id

@@ -56,6 +56,9 @@ PLAIN_KINDS: Final = (
 They make up nearly all of a journal; replay and the live path treat them by table alone.
 """
 PLAIN_TABLE: Final[dict[type[ev.Event], bytes]] = {kind: FILE_TABLE[kind.__name__] for kind in PLAIN_KINDS}
+_FILE_TABLE_OF_KIND: Final[dict[type[ev.Event], bytes]] = {
+    kind: FILE_TABLE[kind.__name__] for kind in ev.EVENTS if issubclass(kind, ev.FileEvent)
+}
 _SHOWN: Final = tuple(PUBLIC_STATES.index(state.shown_as) for state in FILE_STATES)
 _WITH_MESSAGE: Final = frozenset({FAILED, ABANDONED, INVALID})
 
@@ -204,10 +207,11 @@ class Delivery:
         codes: dict[int, int] = {}
         states, client = self.states, self.client.state
         for event in events:
-            if isinstance(event, ev.FileEvent):
-                file = event.file
+            row = _FILE_TABLE_OF_KIND.get(type(event))
+            if row is not None:
+                file: int = event.file  # type: ignore[attr-defined]  # these kinds are file events
                 old = codes[file] if file in codes else states[file]
-                codes[file] = new = FILE_TABLE[type(event).__name__][old]
+                codes[file] = new = row[old]
                 if new == ILLEGAL:
                     raise self._illegal(event, file, old)
             else:

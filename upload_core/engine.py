@@ -243,10 +243,8 @@ class Engine:
             self.record([ev.LabelWritten(self.keys.label)])
         settled = {VALID, INVALID, ABANDONED}
         expected = sum(delivery.counts[code] for code in range(len(delivery.counts)) if code not in settled)
-        rows = (
-            (table.path(file), delivery.states[file] not in settled, table.checksum(file))
-            for file in range(len(delivery))
-        )
+        waited_for = (code not in settled for code in delivery.states)
+        rows = zip(table.paths(), waited_for, table.checksums(), strict=False)  # a table may be ahead of its delivery
         index = b"".join(wire.encode_index(rows, checksums=table.has_checksums))
         self.guard()
         self.insist(lambda: control.put(self.keys.index, index))

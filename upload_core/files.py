@@ -189,8 +189,10 @@ class FileTable:
 
     def path(self, row: int) -> str:
         """The path exactly as indexed; raises `IndexError` for a row that does not exist."""
-        row = self._checked(row)
-        return self._blob[self._starts[row] : self._starts[row + 1] - 1].decode()
+        starts = self._starts
+        if not 0 <= row < len(starts) - 1:
+            self._checked(row)
+        return self._blob[starts[row] : starts[row + 1] - 1].decode()
 
     def size(self, row: int) -> int:
         """The indexed size in bytes; raises `IndexError` for a row that does not exist."""
@@ -250,6 +252,12 @@ class FileTable:
         """All paths in row order."""
         for first in range(0, len(self), CHUNK_ROWS):
             yield from self._some_paths(first, min(first + CHUNK_ROWS, len(self)))
+
+    def checksums(self) -> Iterator[str | None]:
+        """All checksums in row order, as `checksum` gives each."""
+        for first in range(0, len(self), CHUNK_ROWS):
+            end = min(first + CHUNK_ROWS, len(self))
+            yield from to_texts(self._crcs[first:end], self._known[first:end])
 
     def encode(self) -> Iterator[bytes]:
         """The canonical encoding in chunks of about 256 KiB, each of whole lines."""

@@ -148,7 +148,9 @@ def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
         # only a stored file shows that an outage is over, so a probe is one wherever there is one to send
         sendable = d.counts[PENDING] or (tick.queue and d.counts[READY])
         in_doubt = d.counts[UNRESOLVED] and not (d.facts.outage_ms and sendable)
-        doubts = transfers.inspect(d, slots, tick.busy) if in_doubt else []
+        # after a kill a thousand files may be in doubt: what is known to be missing need not wait for all of them
+        asked = max(1, slots // 2) if sendable else slots
+        doubts = transfers.inspect(d, asked, tick.busy) if in_doubt else []
         effects.extend(doubts)
         if len(doubts) < slots:
             started = transfers.start_transfers(d, slots - len(doubts), now_ms, queue=tick.queue)
