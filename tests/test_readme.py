@@ -1,10 +1,14 @@
 """The README is true: in a fresh clone, its commands install and deliver, and print what it shows."""
 
 import re
-import site
+import tomllib
+from collections.abc import Iterable
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.command_line import ROOT
 from tests.pages import Desk, blocks, checkout
@@ -17,14 +21,33 @@ def texts(language: str) -> list[str]:
     return [block.text for block in blocks(README) if block.language == language]
 
 
+def needed(names: Iterable[str]) -> set[str]:
+    """These packages and all that they need, by the names of their distributions."""
+    found: set[str] = set()
+    pending = [Requirement(name) for name in names]
+    while pending:
+        asked = pending.pop()
+        name = canonicalize_name(asked.name)
+        if name in found or (asked.marker is not None and not asked.marker.evaluate({"extra": ""})):
+            continue
+        found.add(name)
+        pending += map(Requirement, distribution(name).requires or [])
+    return found
+
+
 def offline(root: Path) -> dict[str, str]:
-    """What has pip install the clone and nothing else, and the clone's dependencies be those of this environment."""
+    """What has pip build the clone from here, and find what it needs, and nothing else, as if it had been downloaded."""
+    asked = re.search(r"pip install --quiet \. (.*)", README)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    names = [*project["project"]["dependencies"], *project["build-system"]["requires"], *(asked[1].split() if asked else [])]
     dependencies = root / "dependencies"
     dependencies.mkdir()
-    for directory in site.getsitepackages():
-        for entry in Path(directory).iterdir():
-            if not re.match(r"_?upload_(core|adapters)|.*\.pth$|pip", entry.name):
-                (dependencies / entry.name).symlink_to(entry)
+    for name in needed(names):
+        found = distribution(name)
+        for top in {path.parts[0] for path in found.files or []} - {".."}:
+            link = dependencies / top
+            if not link.exists():
+                link.symlink_to(Path(str(found.locate_file(top))))
     pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     return pip | {"PYTHONPATH": str(dependencies)}
 
@@ -70,3 +93,10 @@ def test_every_page_and_command_it_names_exists():
         assert (ROOT / page).exists(), page
     for command in re.findall(r"upload-core ([a-z-]+)", README):
         assert command in COMMANDS
+
+
+def test_only_what_is_asked_for_stands_in_for_a_download():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {"boto3", "botocore", "msgspec"} <= needed(project["dependencies"])
+    assert {"pandas", "numpy", "pytest"} & needed(project["dependencies"]) == set()
+    assert {"pandas", "numpy"} <= needed(["pandas"])
