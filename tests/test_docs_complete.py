@@ -21,9 +21,11 @@ from tests.pages import DOCS, Block, all_pages, blocks, commands
 from upload_adapters import configuration
 from upload_adapters.cli import COMMANDS, cli
 from upload_adapters.cli.exit_codes import ERROR_CODES, MEANINGS
+from upload_adapters.cli.output import summary_json
 from upload_core import errors, outcomes, ports
 from upload_core import events as ev
 from upload_core.errors import ConfigurationError
+from upload_core.outcomes import Summary
 
 PAGES = all_pages()
 CODE = sorted([*ROOT.glob("upload_core/**/*.py"), *ROOT.glob("adapters/upload_adapters/**/*.py")])
@@ -106,6 +108,14 @@ def test_every_command_and_option_is_on_the_page_of_the_command_line():
     ]
     assert found == []
     assert len(list(all_commands())) > len(COMMANDS)
+
+
+def test_every_key_of_the_json_summary_is_on_the_page_of_the_command_line():
+    failed = [outcomes.FailedFile("a", "invalid", "why")]
+    summary = outcomes.Summary("incomplete", 1, {"valid": 0}, 1, 0, 0, 0.0, "journal", failed, message="why")
+    shown = summary_json(summary)
+    assert unnamed(page("cli.md"), [*shown, *shown["failed"][0], "problems"]) == []
+    assert set(Summary.__struct_fields__) - {*shown} <= {"reason"}
 
 
 def test_every_event_and_field_is_on_the_page_of_events():

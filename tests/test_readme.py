@@ -39,7 +39,11 @@ def offline(root: Path) -> dict[str, str]:
     """What has pip build the clone from here, and find what it needs, and nothing else, as if it had been downloaded."""
     asked = re.search(r"pip install --quiet \. (.*)", README)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    names = [*project["project"]["dependencies"], *project["build-system"]["requires"], *(asked[1].split() if asked else [])]
+    names = [
+        *project["project"]["dependencies"],
+        *project["build-system"]["requires"],
+        *(asked[1].split() if asked else []),
+    ]
     dependencies = root / "dependencies"
     dependencies.mkdir()
     for name in needed(names):
