@@ -267,6 +267,8 @@ def calls(text: str) -> Iterator[list[str]]:
         for part in re.split(r"\s*(?:\||&&|;|&(?!>)|\|\||[()]|\s\d?>>?)\s*", line.replace("\\\n", " ")):
             words = re.split(r"\bupload-core ", part, maxsplit=1)
             if len(words) == 2 and not words[0].strip().strip("$").endswith(("#", "/")):
+                if words[0].endswith('="'):  # kept in a variable, to be typed more often
+                    words[1] = words[1].removesuffix('"')
                 try:
                     yield shlex.split(words[1], comments=True)
                 except ValueError:
@@ -402,6 +404,8 @@ def test_wrong_blocks_are_seen(text, wrong):
         ("```console\n$ cd x && upload-core deliver --frob\n```", True),
         ("```console\n$ (upload-core plan A B & sleep 1; upload-core stat J)\n```", True),
         ("`upload-core config shwo`", True),
+        ('```sh\ndeliver="upload-core deliver A B --frob"\n```', True),
+        ('```sh\ndeliver="upload-core deliver A B -q"\n```', False),
         ("`upload-core config show --frob`", True),
         ("`upload-core config show --to mast.toml`", False),
         ("`upload-core deliver SOURCE INDEX --max-bandwidth 5K`", False),
