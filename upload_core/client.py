@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from upload_core import commands as cmd
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.engine import Callback, Engine, Observer
+from upload_core.engine import Engine
 from upload_core.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
@@ -31,7 +31,7 @@ from upload_core.files import ClientFile, FileTable
 from upload_core.journal import Record
 from upload_core.opening import connect, open_delivery
 from upload_core.outcomes import Summary
-from upload_core.ports import Ports, TransferType
+from upload_core.ports import Callback, Observer, Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
 from upload_core.views import STATE_HEADER, client_file, state_rows, summary_of
@@ -143,7 +143,7 @@ class UploadClient:
         self.lambda_client_config = lambda_client_config
         self._own_agent_id_given = own_agent_id is not None
         self._engine: Engine | None = None
-        self._observers: list[Observer] = []
+        self._observers: list[Observer] = list(self._ports.observers)
         self._opened = False
         self._quit = False
         self._stop_reason: str | None = None

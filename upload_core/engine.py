@@ -6,12 +6,10 @@ performs the effects; what comes of those goes back to the delivery. Nobody else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar, assert_never
-
-import attrs
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
@@ -33,20 +31,9 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
-from upload_core.ports import Ports, TransferType
+from upload_core.ports import Observer, Ports, TransferType
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
-
-Callback = Callable[[Record], object]
-
-
-@attrs.frozen(eq=False)
-class Observer:
-    """Somebody who is told of records once they are journaled and applied; of all, or of some kinds of event."""
-
-    callback: Callback
-    kinds: Collection[type[ev.Event]] | None = None
-
 
 T = TypeVar("T")
 
@@ -129,6 +116,10 @@ class Engine:
 
     def _tell(self, events: Sequence[ev.Event], first: int, stamp: str) -> None:
         """Call the observers; one that raises is called no more, and its error is raised once all others were told."""
+        if all(observer.kinds is not None for observer in self.observers):
+            wanted = {kind for observer in self.observers for kind in observer.kinds or ()}
+            if wanted.isdisjoint(map(type, events)):
+                return  # most batches are of files alone: whoever wants none of those costs next to nothing
         failures: list[Exception] = []
         for seq, event in enumerate(events, first):
             for observer in tuple(self.observers):

@@ -7,7 +7,7 @@ other errors are named at the method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -19,6 +19,7 @@ from upload_core.events import DeliveryCreated, Event
 if TYPE_CHECKING:
     from upload_core.delivery import Delivery
     from upload_core.files import FileTable
+    from upload_core.journal import Record
 
 TransferType = Literal["staging", "sample"]
 MessageType = Literal["warning", "error", "info", "complete", "success"]
@@ -432,6 +433,17 @@ class IndexBuilder(Protocol):
         """The table of any data frame with a `path` column; raises `IndexProblemsError` with every problem found."""
 
 
+Callback = Callable[["Record"], object]
+
+
+@attrs.frozen(eq=False)
+class Observer:
+    """Somebody who is told of records once they are journaled and applied; of all, or of some kinds of event."""
+
+    callback: Callback
+    kinds: Collection[type[Event]] | None = None
+
+
 @attrs.define
 class Ports:
     """Everything a client needs of the world, in one bundle."""
@@ -464,5 +476,7 @@ class Ports:
     """The agent id of a new journal, unless the host names one; it should say who and where."""
     host: str = ""
     pid: int = 0
+    observers: Sequence[Observer] = ()
+    """Who is told of every delivery over these ports, before those that subscribe to a client."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
     """What a later `resume` needs to wire the same ports again; never a secret."""

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
-from upload_adapters import deployments
+from upload_adapters import deployments, event_log
 from upload_adapters.clock import SystemClock
 from upload_adapters.configuration import Configuration
 from upload_adapters.console import TerminalConsole
@@ -301,6 +301,7 @@ def _assembled(
         agent_id=f"{user}@{host}:{secrets.token_hex(4)}",
         host=host,
         pid=os.getpid(),
+        observers=[event_log.observer()],
         settings={**settings, **place.settings},
     )
 
