@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -162,6 +164,25 @@ def setting_rows() -> str:
 def aws_variables() -> str:
     """What boto3 and requests read, as `config show` lists it."""
     return ", ".join(map(code, [*AWS_VARIABLES, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_<SERVICE>"])) + "."
+
+
+EXTRAS = {
+    "keyring": "keeps a sign-in in the system's keyring",
+    "parquet": "reads and writes indexes as Parquet, and exports journals to it",
+    "telemetry": "OpenTelemetry: what a delivery does as metrics and spans",
+    "report": "`upload-core report`: a delivery's story in one page",
+    "bench": "what `make bench` measures us beside",
+    "dev": "all that tests, checks and these pages need",
+}
+"""Extra -> what it is for."""
+
+
+def extras() -> str:
+    """Every extra; one that is not in `EXTRAS` is an error, so that a new one gets its words."""
+    project = tomllib.loads(Path(__file__).parent.parent.joinpath("pyproject.toml").read_text("utf-8"))["project"]
+    return markdown(
+        ["extra", "what it is for"], [[code(name), EXTRAS[name]] for name in project["optional-dependencies"]]
+    )
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def unnamed(text: str, names: list[str]) -> list[str]:
 
 
 def variables_read(source: str) -> Iterator[str]:
-    """Every environment variable that a module reads by name, written there or in a constant of that module."""
+    """Every environment variable that a module reads by name, and every one of ours that it names."""
     tree = ast.parse(source)
     constants = {
         target.id: node.value.value
@@ -95,10 +95,11 @@ def variables_read(source: str) -> Iterator[str]:
                 value = name.value if isinstance(name, ast.Constant) else constants.get(ast.unparse(name))
                 if isinstance(value, str):
                     yield value
-    # A variable that another module's constant names is found where that constant is.
-    yield from (
-        value for value in constants.values() if isinstance(value, str) and re.fullmatch(r"UPLOAD_CORE_[A-Z]+", value)
-    )
+    # What another module's constant names, or what is handed to a command, stands somewhere as a whole.
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"UPLOAD_CORE(_[A-Z]+)+", node.value):
+                yield node.value
 
 
 def test_every_command_and_option_is_on_the_page_of_the_command_line():
