@@ -75,8 +75,11 @@ class Record(msgspec.Struct, frozen=True):
     """An event as it was recorded."""
 
     seq: int
+    """Its number in the journal, from 1."""
     time: str
+    """When it was recorded: UTC, with milliseconds."""
     event: ev.Event
+    """What happened."""
 
     @property
     def time_ms(self) -> int:
