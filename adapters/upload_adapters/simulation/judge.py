@@ -133,7 +133,9 @@ class _Judge:
             for record in batch:
                 yield from self._apply(record)
         if self.unreadable:
-            yield Violation("no bug", f"after record {self.seq} the journal holds what is no record: {self.unreadable!r}")
+            yield Violation(
+                "no bug", f"after record {self.seq} the journal holds what is no record: {self.unreadable!r}"
+            )
             return
         while end is not None:
             yield from self._as_it_said(end)
