@@ -157,7 +157,9 @@ class Delivery:
             return Run.OVER
         if self.facts.stop_reported:
             return Run.ENDING
-        return Run.STARTED if self.facts.run_started else Run.REQUESTED
+        if not self.facts.run_started:
+            return Run.REQUESTED
+        return Run.OUTDATED if self.facts.run_outdated else Run.STARTED
 
     def next_file(self, now_ms: int) -> int | None:
         """The file that goes next: one whose rest after a failure is over, else a ready one, else one that still rests."""
@@ -287,8 +289,8 @@ class Delivery:
             case ev.FileFoundStored() | ev.FileFoundMissing() | ev.FileFoundValid():
                 self.deferred.pop(file, None)
             case ev.FileRequeued() | ev.FileRevised():
-                if isinstance(event, ev.FileRequeued) and not self.facts.stop_reported:
-                    self.facts.run_open = False  # a run that judged it must not be told of it again
+                if isinstance(event, ev.FileRequeued) and self.facts.run_open:
+                    self.facts.run_outdated = True
                 self.retries[file] = 0
                 self.messages.pop(file, None)
                 self.deferred.pop(file, None)

@@ -183,4 +183,4 @@ def test_a_run_that_judged_a_file_is_not_gone_on_with_once_the_file_gets_a_new_c
     delivery.facts.run_open, delivery.facts.stop_reported = True, False
     states = [delivery.run_state]
     delivery.apply(ev.FileRequeued(0), 0)
-    assert [*states, delivery.run_state] == [Run.STARTED, Run.OVER]
+    assert [*states, delivery.run_state] == [Run.STARTED, Run.OUTDATED]
