@@ -261,6 +261,7 @@ class Delivery:
 
     def _apply_to_file(self, event: ev.FileEvent, time_ms: int) -> None:
         file, kind = event.file, type(event).__name__
+        before = self.states[file]
         table = FILE_TABLE if self.retries[file] < self.facts.max_retries else FILE_TABLE_SPENT
         self._set(event, file, table[kind][self.states[file]])
         self.retry_due_ms.pop(file, None)
@@ -282,6 +283,8 @@ class Delivery:
                 self.deferred.pop(file, None)
             case ev.VerdictDeferred():
                 self.deferred[file] = (event.status, event.message)
+                if before == ABANDONED and self.facts.run_open:
+                    self.facts.run_outdated = True  # it may have been given up before the run's index was written
             case ev.UploadBegun():
                 self.uploads[file] = OpenUpload(event.upload_id, event.part_size, event.fingerprint, {})
             case ev.UploadEnded():

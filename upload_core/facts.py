@@ -40,7 +40,7 @@ class Facts(msgspec.Struct, omit_defaults=True):
     run_confirmed: bool = False
     """The validator has shown, by a verdict, that it reads our log from before the rows we append."""
     run_outdated: bool = False
-    """A file has got a new chance since the run was asked for: the run may have judged it already, or not expect it."""
+    """A file that was settled is open again since the run was asked for: the run may have judged it, or not expect it."""
     run_log_start: int = 0
     run_requested_ms: int = 0
     stop_reported: bool = False

@@ -81,7 +81,7 @@ class Run(Enum):
     NONE = "never asked for"
     REQUESTED = "asked for, not known to have started"
     STARTED = "started"
-    OUTDATED = "started, and a file that it judged or does not expect has got a new chance since"
+    OUTDATED = "started, and a file that it judged or does not expect is open again"
     ENDING = "told to stop, not known to have ended"
     OVER = "over"
 

@@ -282,7 +282,9 @@ class World:
             if ended == "done":
                 self.evidence.finished = True
                 break
-            gap_ms = min(300_000, 2 * gap_ms) if gap_ms and ended == "again" else 10_000
+            # a validator that died leaves a lock that has to get stale: whoever is told so is in no hurry
+            least_ms = 60_000 if self.evidence.ended[-1].outcome.endswith(" 6") else 10_000
+            gap_ms = min(300_000, max(least_ms, 2 * gap_ms)) if ended == "again" else 10_000
             self.timeline.pass_ms(gap_ms)
         else:
             self.evidence.broken.append(f"it does not end: {LIVES_MAX} sessions and no end")
