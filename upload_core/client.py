@@ -29,6 +29,7 @@ from upload_core.errors import (
 )
 from upload_core.files import ClientFile, FileTable
 from upload_core.journal import Record
+from upload_core.notebook import delivery_html
 from upload_core.opening import connect, open_delivery
 from upload_core.outcomes import Summary
 from upload_core.ports import Callback, Observer, Ports, TransferType
@@ -273,6 +274,7 @@ class UploadClient:
         engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
         if self.debug:
             self._observers.insert(0, Observer(self._show))
+        engine.client_config = self.lambda_client_config
         engine.pauses = self._pauses
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
@@ -383,7 +385,7 @@ class UploadClient:
         """Have the archive start a validation run, unless one is at work already."""
         engine = self._require_engine()
         if self._wants_run:
-            self._guarded(lambda: engine.start_pipeline(self.lambda_client_config))
+            self._guarded(engine.start_pipeline)
 
     @property
     def _wants_run(self) -> bool:
@@ -492,6 +494,10 @@ class UploadClient:
         self.quit(exception)
 
     # --- telling people --------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the delivery as it stands."""
+        return delivery_html(self._delivery, self._ports.journal.name, f"the client is {self.state}")
 
     def cmessage(self, text: str, mtype: Literal["warning", "error", "info", "complete", "success"]) -> None:
         """Show a message in the colour of its category."""

@@ -58,6 +58,8 @@ class Engine:
         self.delivery = delivery
         self.ports = ports
         self.observers = observers
+        self.client_config: Mapping[str, Any] | None = None
+        """What the pipeline is told of us, as the host gave it."""
         self.closed = False
         self.sent = SentBytes()
         delivery.limits = ports.limits
@@ -83,6 +85,8 @@ class Engine:
         self.insist = self.patience.insist
         self._control_away = False
         """Whether the control bucket did not answer our last look; then it is asked only when a probe is due."""
+        self._unrenewed = False
+        """Whether the lock's last renewal failed."""
         self._load_counts = True
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
@@ -148,6 +152,8 @@ class Engine:
                     orders = []
                 case fx.ReportFiles() | fx.KeepAlive():
                     self._report(effect)
+                case fx.StartRun():
+                    self._start_another_run()
                 case fx.CloseSession():
                     self.close(effect.outcome, effect.reason, effect.message)
                 case _:
@@ -204,6 +210,7 @@ class Engine:
             try:
                 ownership = self.lock.renew()
             except ArchiveUnavailableError as error:
+                self._unrenewed = True
                 self.take(cmd.WorldFailed(str(error)))
                 if self.now_ms() < self._hold_until_ms():
                     return
@@ -211,6 +218,7 @@ class Engine:
         except LockLostError as error:
             self.record([ev.LockLost(str(error))])
             raise
+        self._unrenewed = False
         self.record([ev.LockRenewed(ownership.etag)])
         self._hold()
 
@@ -244,7 +252,7 @@ class Engine:
         self.insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
-    def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
+    def start_pipeline(self) -> None:
         """Ask for a validation run; what it is told of are the rows that our log gets from here on.
 
         If the answer is lost, it is asked for again under the same key, which starts nothing twice.
@@ -255,7 +263,7 @@ class Engine:
         try:
             answer = self.insist(
                 lambda: self.ports.pipeline.start(
-                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=self.client_config
                 )
             )
         except PipelineError as error:
@@ -265,6 +273,14 @@ class Engine:
             self.record([ev.PipelineAttached(answer.message)])
         else:
             self.record([ev.PipelineAccepted(answer.message)])
+
+    def _start_another_run(self) -> None:
+        """As a new session would: what was on its way to the run before is no longer told, but found in our log."""
+        self.conversation = Conversation(self.ports.control, self.keys, self.delivery)
+        self.take(self.insist(lambda: self.conversation.find_ours(rows_matter=False)))
+        self.write_index(self.ports.label)
+        self.start_pipeline()
+        self.take(cmd.WorldAnswered(again=True))
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -375,7 +391,9 @@ class Engine:
             self._control_away = True
             self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
             self._control_away = False
-            self.take(cmd.WorldAnswered())
+            if self.conversation.unsent is None and not self._unrenewed:
+                # where something could not be written (a full disk), what can be read ends no outage
+                self.take(cmd.WorldAnswered())
 
     def hear(self, *, final: bool = False) -> bool:
         """Turn what is new in the validator's log into events; False if there was nothing new."""
@@ -446,6 +464,8 @@ class Engine:
                 raise
             except UploadClientError as error:
                 message = message or str(error)
+                if isinstance(error, ArchiveUnavailableError):
+                    self.patience.hasty = True  # what was waited for in vain once is not waited for again
         if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
             # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""

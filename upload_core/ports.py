@@ -27,7 +27,7 @@ MessageType = Literal["warning", "error", "info", "complete", "success"]
 
 @attrs.frozen
 class Limits:
-    """Figures of one archive that pace the client; times in seconds. Defaults are those of `protocol.md`'s archive."""
+    """Figures of one archive that pace the client; times in seconds. Defaults are those of an archive in AWS."""
 
     poll_interval_s: float = 1.0
     """At most one look at the validator's log per this time."""

@@ -148,9 +148,7 @@ def tick(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision:
         # only a stored file shows that an outage is over, so a probe is one wherever there is one to send
         sendable = d.counts[PENDING] or (tick.queue and d.counts[READY])
         in_doubt = d.counts[UNRESOLVED] and not (d.facts.outage_ms and sendable)
-        # after a kill a thousand files may be in doubt: what is known to be missing need not wait for all of them
-        asked = max(1, slots // 2) if sendable else slots
-        doubts = transfers.inspect(d, asked, tick.busy) if in_doubt else []
+        doubts = transfers.inspect(d, slots, tick.busy) if in_doubt else []
         effects.extend(doubts)
         if len(doubts) < slots:
             started = transfers.start_transfers(d, slots - len(doubts), now_ms, queue=tick.queue)
@@ -172,6 +170,8 @@ def _ending(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision | None:
     if outlasted(d, now_ms) and _last_word(d, tick, now_ms):
         return _close("interrupted", "outage", f"the archive was out of reach for {limits.outage_s:.0f} s")
     match d.client_state:
+        case "stopped" if facts.run_disturbed:
+            return Decision(effects=[fx.StartRun()])
         case "stopped":
             return _close("interrupted", "validator", facts.validator_message or "the validator stopped")
         case "starting" if _unstarted(d, now_ms):
