@@ -158,9 +158,11 @@ class Proxy:
         if fault in _REFUSALS:
             client.sendall(_refusal(request, fault))
             return
-        for _ in range(2 if fault == "duplicate" else 1):
+        if fault == "duplicate":
             upstream.sendall(whole)
-            head, body = _read_answer(request.method, answers)
+            _read_answer(request.method, answers)
+        upstream.sendall(whole)
+        head, body = _read_answer(request.method, answers)
         if fault == "answer lost":
             raise _OverError
         if fault == "truncated":

@@ -108,7 +108,6 @@ def judge_archive(archive: EmulatedArchive, *, sessions: int) -> None:
     assert len(set(keys)) == len(archive.validators), "one accepted start for each run"
     log = archive.rows(archive.keys.client_log)
     assert len(set(map(tuple, log))) == len(log), "a row was written twice"
-    assert archive.control.found(archive.keys.client_lock) is None
 
 
 class Cell:
@@ -177,7 +176,7 @@ class Cell:
             if codes[-1] == 0:
                 return order, sessions, codes
             make = self.resumed
-        raise AssertionError(f"not at its end after sessions that ended with {codes}: {client.summary()}")
+        raise AssertionError(f"not at its end after sessions that ended with {codes}: {self.said}")
 
     def hold_up(self) -> None:
         """Let the validator wait until the lock was renewed."""
@@ -193,8 +192,11 @@ class Cell:
 
     def judge(self, sessions: int) -> None:
         judge_archive(self.archive, sessions=sessions + self.kind.resumed)
-        if "abandoning the parts" not in self.said:  # for want of credentials, and it said so
+        if (
+            "ExpiredToken" not in self.said
+        ):  # for want of credentials the last things were not given back, and it said so
             assert self.aws.open_uploads() == []
+            assert self.archive.control.found(self.archive.keys.client_lock) is None
 
     def close(self) -> None:
         self.archive.go_on()
@@ -205,7 +207,9 @@ class Cell:
 @pytest.mark.usefixtures("impatient")
 def test_whatever_becomes_of_its_answer_validation_is_started_once(server, tmp_path, size, figure):
     """Lost, late beyond all patience, cut or given twice, and that up to three times in a row."""
-    cases = [(fault, times) for times in (1, 3, 2) for fault in ("answer lost", "duplicate", "hang", "truncated", "500")]
+    cases = [
+        (fault, times) for times in (1, 3, 2) for fault in ("answer lost", "duplicate", "hang", "truncated", "500")
+    ]
     with pytest.MonkeyPatch.context() as patch:
         for fault, times in cases[: size(pr=4, nightly=len(cases), release=len(cases))]:
             root = tmp_path / f"{fault} {times}"
@@ -227,7 +231,9 @@ def sample(count: int) -> list[tuple[str, Fault]]:
     if count >= len(CELLS):
         return CELLS
     kinds = list(KINDS)
-    return [(kinds[number % len(kinds)], FAULTS[(number + number // len(FAULTS)) % len(FAULTS)]) for number in range(count)]
+    return [
+        (kinds[number % len(kinds)], FAULTS[(number + number // len(FAULTS)) % len(FAULTS)]) for number in range(count)
+    ]
 
 
 @pytest.mark.promise("R10")
