@@ -241,7 +241,7 @@ def sample(count: int) -> list[tuple[str, Fault]]:
 @pytest.mark.parametrize("part", range(5))
 def test_whatever_goes_wrong_with_one_request_the_delivery_ends_right(server, part, tmp_path, size, figure):
     with pytest.MonkeyPatch.context() as patch:
-        cells = sample(size(pr=30, nightly=len(CELLS), release=len(CELLS)))[part::5]
+        cells = sample(size(pr=25, nightly=len(CELLS), release=len(CELLS)))[part::5]
         for kind, fault in cells:
             meet(server, tmp_path / f"{kind} {fault}", patch, kind, fault)
             figure(1, "cells of kind and fault")

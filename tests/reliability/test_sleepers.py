@@ -22,7 +22,8 @@ from tests.reliability.test_requests import judge_archive
 STALE_S = 2
 WRITES = {"PutObject", "DeleteObject", "CompleteMultipartUpload", "CreateMultipartUpload", "UploadPart", "CopyObject"}
 CHILD = f"""
-import sys, attrs, pandas
+import sys, attrs
+from upload_adapters.index_file import read_index
 from upload_adapters.wiring import wire
 from upload_core import UploadClient, patience
 from upload_core.wiring import WiringRequest
@@ -36,7 +37,7 @@ ports.dispatcher.set_bandwidth(60_000)
 client = UploadClient(
     dataset={DATASET!r},
     delivery_id={DELIVERY!r},
-    file_index=pandas.read_csv(root + "/index.csv"),
+    file_index=read_index(root + "/index.csv"),
     transfer_type="staging",
     source=root + "/data",
     ports=ports,
@@ -138,12 +139,14 @@ def rival_takes_over(sleeper: Sleeper) -> None:
 @pytest.mark.crash
 @pytest.mark.promise("R6")
 def test_killed_and_stopped_again_and_again_a_delivery_to_s3_ends_right(tmp_path, size, figure):
+    lives = size(pr=2, nightly=4, release=4)
+
     def disturb(number: int) -> int:
         chance = random.Random(number)
         sleeper = Sleeper(tmp_path / str(number), chance=chance)
         kills = 0
         try:
-            for _ in range(4):
+            for _ in range(lives):
                 process = sleeper.start()
                 waking = None
                 sleeper.wait_for_puts(process, len(sleeper.archive.puts()) + chance.randint(0, 12))
