@@ -207,9 +207,8 @@ class Cell:
 @pytest.mark.usefixtures("impatient")
 def test_whatever_becomes_of_its_answer_validation_is_started_once(server, tmp_path, size, figure):
     """Lost, late beyond all patience, cut or given twice, and that up to three times in a row."""
-    cases = [
-        (fault, times) for times in (1, 3, 2) for fault in ("answer lost", "duplicate", "hang", "truncated", "500")
-    ]
+    faults: list[Fault] = ["answer lost", "duplicate", "hang", "truncated", "500"]
+    cases = [(fault, times) for times in (1, 3, 2) for fault in faults]
     with pytest.MonkeyPatch.context() as patch:
         for fault, times in cases[: size(pr=4, nightly=len(cases), release=len(cases))]:
             root = tmp_path / f"{fault} {times}"
