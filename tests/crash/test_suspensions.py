@@ -249,8 +249,9 @@ print("ended", summary.exit_code, summary.reason, flush=True)
 
 
 @pytest.mark.crash
+@pytest.mark.promise("R13")
 @pytest.mark.parametrize("rival", [True, False], ids=["rival", "alone"])
-def test_a_stopped_process_that_goes_on_looks_at_its_lock_first(tmp_path: Path, rival):
+def test_a_stopped_process_that_goes_on_looks_at_its_lock_first(tmp_path: Path, rival, figure):
     desk = Desk(tmp_path, count=20)
     desk.index()
     (tmp_path / "slow.py").write_text("import time\ndef check(path, relpath):\n    time.sleep(0.1)\n")
@@ -296,3 +297,4 @@ def test_a_stopped_process_that_goes_on_looks_at_its_lock_first(tmp_path: Path, 
         assert "LockRenewed" in lines
         assert lines.index("SuspensionNoticed") < lines.index("LockRenewed")
         assert "ended 0 " in lines
+    figure(1, "real processes that overslept")

@@ -234,7 +234,7 @@ def append_anywhere(patch: Patch) -> None:
 
 def whoever_overslept_writes_nothing(_: Path) -> None:
     for number in range(12, 40, 4):
-        faults.test_whoever_sleeps_past_its_lock_writes_nothing_once_a_rival_has_it(number)
+        faults.test_whoever_sleeps_past_its_lock_writes_nothing_once_a_rival_has_it(number, count)
 
 
 def what_is_read_ends_no_outage_of_writing(_: Path) -> None:
@@ -300,7 +300,7 @@ def no_link_is_followed(root: Path) -> None:
 
 
 def the_archive_is_not_hammered(_: Path) -> None:
-    outages.test_a_total_outage_at_any_request_costs_time_and_nothing_else("small", 20, 300, False)
+    outages.test_a_total_outage_at_any_request_costs_time_and_nothing_else("small", 20, 300, False, count)
 
 
 def one_wrong_date_is_not_believed(_: Path) -> None:

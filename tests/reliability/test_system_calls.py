@@ -101,7 +101,7 @@ def test_killed_at_any_call_that_writes_the_same_command_ends_as_if_nothing_had_
 def test_whatever_call_fails_the_command_ends_as_documented_and_the_same_one_goes_on(
     forks, calls, tmp_path, size, figure, first, how
 ):
-    step = size(pr=12, nightly=1, release=1)
+    step = size(pr=16, nightly=1, release=1)
     points = range(first if step > 1 else 1, len(calls) + 1, step)
 
     def failed(one, at):
