@@ -324,6 +324,7 @@ def test_a_segment_of_another_journal_of_the_same_delivery_is_noticed(many, plac
         assert isinstance(many.open(), JournalDamagedError)
 
 
+@pytest.mark.promise("R22")
 def test_a_newer_format_is_refused_and_untouched(many):
     for name in many.segments:
         data = many.whole[name]

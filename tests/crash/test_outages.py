@@ -1,8 +1,7 @@
 """Nothing answers for a while, beginning at any call: it costs time, and nothing else.
 
 Neither bucket, nor the pipeline, nor the identity answers; the validator lives where the archive is and goes on meanwhile.
-What it makes of our silence is its own affair: after four minutes it gives us up, and then the next session asks for
-another run.
+What it makes of our silence is its own affair: after four minutes it gives us up, and then we ask for another run.
 """
 
 from itertools import pairwise
@@ -111,18 +110,15 @@ def test_a_total_outage_at_any_request_costs_time_and_nothing_else(kind, number,
     summary = world.client(max_retries=0).run()
     assert len(outage.failed) < 6 * 30, "the archive is not hammered"
     assert (summary.retries, summary.counts["failed"], summary.counts["invalid"]) == (0, 0, 0)
-    told_off = "client missing" in repr(world.rows("log/validator_staging"))
-    if told_off and summary.outcome != "complete":
-        # the validator gave us up: that is the one thing that waiting cannot mend
-        assert seconds > PATIENCE_S
-        assert (summary.exit_code, summary.reason) == (6, "validator")
-        summary = world.client(max_retries=0).run()
+    given_up = "client missing" in repr(world.rows("log/validator_staging"))
+    assert not given_up or seconds > PATIENCE_S
     assert (summary.outcome, summary.exit_code, summary.retries) == ("complete", 0, 0)
     turns = world.kinds("OutageBegan", "OutageEnded", "SessionClosed")
     assert "OutageBegan" in turns
     assert summary.message == "", "everything was given back"
     stops = [row for row in world.rows() if row[1] == "stop"]
-    assert len(stops) == (0 if told_off and seconds > PATIENCE_S and len(world.started) == 1 and not stops else 1)
+    assert len(world.started) <= 1 + given_up
+    assert len(stops) == (0 if given_up and len(world.started) == 1 and not stops else 1)
     open_outages = [a for a, b in pairwise(turns) if a == "OutageBegan" and b != "OutageEnded"]
     assert len(open_outages) == (turns.count("SessionClosed") > 1 and "OutageEnded" not in turns)
     world.calls.disarm()
@@ -207,10 +203,6 @@ def test_a_total_outage_while_a_killed_client_is_resumed_costs_time_only(
     Outage(world, number, seconds, lost=lost)
     summary = world.client(max_retries=0).run()
     assert (summary.retries, summary.counts["failed"], summary.counts["invalid"]) == (0, 0, 0)
-    if summary.outcome != "complete":
-        assert "client missing" in repr(world.rows("log/validator_staging"))
-        assert (summary.exit_code, summary.reason) == (6, "validator")
-        summary = world.client(max_retries=0).run()
     assert (summary.outcome, summary.exit_code, summary.retries) == ("complete", 0, 0)
     world.calls.disarm()
     world.judge()

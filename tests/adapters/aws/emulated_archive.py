@@ -30,6 +30,7 @@ QUICK = Limits(
     report_interval_s=0.05,
     keepalive_interval_s=30.0,
     validator_start_s=20.0,
+    validator_blind_s=0.0,
     validator_silence_s=30.0,
     validator_stop_s=10.0,
     outage_s=20.0,
