@@ -73,7 +73,8 @@ class Engine:
         self._failed: dict[int, None] = {}  # an ordered set: whose failed attempt the validator was not told of
         self._opened = False
         self._dispatching = False
-        self._now_ms = 0
+        self._told_ms: tuple[int, int] | None = None
+        """The latest time by the clock that was no step back, and the monotonic time of that moment."""
         self._polled_ms = 0
         self.pauses: dict[str, str] = {}
         """Who wants no further file to be begun, and why; set from any thread, recorded by `step`."""
@@ -94,9 +95,18 @@ class Engine:
     # --- append, apply, act ----------------------------------------------------------------------
 
     def now_ms(self) -> int:
-        """The clock's time; never earlier than what was told before."""
-        self._now_ms = max(self._now_ms, self.ports.clock.now_ms())
-        return self._now_ms
+        """The clock's time, never earlier than what was told before.
+
+        Where the clock went back, our time goes on at half its pace until the clock has come up: if it stood still, all
+        that waits would wait for that long.
+        """
+        now_ms, passing_ms = self.ports.clock.now_ms(), self.ports.clock.monotonic_ms()
+        if self._told_ms is not None:
+            slow_ms = self._told_ms[0] + (passing_ms - self._told_ms[1]) // 2
+            if now_ms < slow_ms:
+                return slow_ms
+        self._told_ms = now_ms, passing_ms
+        return now_ms
 
     def take(self, what: object) -> None:
         """Decide about `what`, append and apply the events, perform the effects."""

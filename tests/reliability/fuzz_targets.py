@@ -338,12 +338,17 @@ def index_csv(data: bytes) -> bool:
 
 def _index_seeds() -> list[bytes]:
     hostile = [path for paths in HOSTILE.values() for path in paths]
-    names = [path.encode("utf-8", "surrogateescape") if "\ud800" not in path and "\udfff" not in path else b"x" for path in (*hostile, *ODD)]
-    rows = b"".join(b'"%b",%d,yH2GHg==\n' % (name[:80].replace(b'"', b'""'), number) for number, name in enumerate(names))
+    names = [
+        path.encode("utf-8", "surrogateescape") if "\ud800" not in path and "\udfff" not in path else b"x"
+        for path in (*hostile, *ODD)
+    ]
+    rows = b"".join(
+        b'"%b",%d,yH2GHg==\n' % (name[:80].replace(b'"', b'""'), number) for number, name in enumerate(names)
+    )
     return [
         b"path,size,checksum\na.txt,1,yH2GHg==\nb/c d.txt,22,AAAAAA==\n",
         b"path,size,checksum\n" + rows[:1_500],
-        b"checksum,path\nyH2GHg==,\"a,b\"\nyH2GHg==,\"c\"\"d\"\n",
+        b'checksum,path\nyH2GHg==,"a,b"\nyH2GHg==,"c""d"\n',
         b"\xef\xbb\xbfpath\r\n\xc3\xa9\r\ne\xcc\x81\r\n",
     ]
 
@@ -415,7 +420,7 @@ def _answer_seeds() -> list[bytes]:
         "status: success\n",
         "status: error\ndetails: a validation task is already running for this transfer\nstep: task\n",
         "status: error\ndetails: |\n  Traceback:\n    no\nstep: 'begin'\n",
-        "{status: error, details: [a, {b: c}], step: \"x\\u0041\"}",
+        '{status: error, details: [a, {b: c}], step: "x\\u0041"}',
         "a: &a [x, x]\nb: [*a, *a]\nstatus: success",
         "pipeline application failed to start",
     ]
@@ -591,14 +596,18 @@ TARGETS: Final[dict[str, Target]] = {
     ),
     "index CSV": Target(index_csv, _index_seeds, some_of([fields(b"\n", b","), fields(b"\n", b","), any_bytes])),
     "index object": Target(index_object, _index_object_seeds, some_of([fields(b"\n", b","), any_bytes])),
-    "checksum cache": Target(checksum_cache, _cache_seeds, some_of([mutators.sealed_lines, mutators.sealed_lines, any_bytes])),
+    "checksum cache": Target(
+        checksum_cache, _cache_seeds, some_of([mutators.sealed_lines, mutators.sealed_lines, any_bytes])
+    ),
     "lambda answer": Target(
         lambda_answer, _answer_seeds, some_of([fields(b"\n", b":"), fields(b",", b" "), mutators.json_value, any_bytes])
     ),
     "network parameter": Target(network_parameter, _parameter_seeds, some_of([mutators.json_value, any_bytes])),
     "label": Target(label, _label_seeds, some_of([fields(b"\n", b":"), fields(b"\n", b" "), any_bytes])),
     "OAuth callback": Target(
-        oauth_callback, _callback_seeds, some_of([fields(b"\r\n", b" "), fields(b"&", b"="), fields(b"?", b"/"), any_bytes])
+        oauth_callback,
+        _callback_seeds,
+        some_of([fields(b"\r\n", b" "), fields(b"&", b"="), fields(b"?", b"/"), any_bytes]),
     ),
     "state dump": Target(state_dump, _dump_seeds, some_of([fields(b",", b" "), any_bytes])),
 }

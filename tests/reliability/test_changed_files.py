@@ -7,7 +7,15 @@ import zlib
 
 import pytest
 
-from tests.adapters.aws.test_changed_sources import CHANGES, DATA, ChangingAttempt, delete, replace, rewrite, rewrite_and_hide
+from tests.adapters.aws.test_changed_sources import (
+    CHANGES,
+    DATA,
+    ChangingAttempt,
+    delete,
+    replace,
+    rewrite,
+    rewrite_and_hide,
+)
 from upload_adapters.local import DirectoryArchive
 from upload_adapters.opened_file import OpenedFile
 from upload_adapters.source_directory import DirectorySource

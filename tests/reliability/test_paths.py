@@ -25,9 +25,47 @@ SECRET = b"secret of another directory"
 # Beyond those that every rule has: what Windows, macOS and other readers of names make of them.
 FOREIGN = [
     *("CON", "con.txt", "PRN", "AUX", "NUL", "nul.tar.gz", "COM1", "COM9.log", "LPT1", "CONIN$", "a/NUL/b"),
-    *("a.", "a..", "a. . .", "a ", " a", "a/b. ", "file.txt:stream", "file.txt::$DATA", "a<b", "a>b", "a|b", "a?", "a*"),
-    *("\u202egnp.exe", "a\u2066b\u2069", "\u200fabc", "a\u200bb", "a\u2028b", "\ufeffa", "ｅtc/passwd", "．．/x", "..\u2215x", "..\u2044x"),
-    *("%2e%2e/x", "%2e%2e%2fx", "..%2fx", "..%5cx", "%00", "~root/x", "$HOME/x", "${HOME}", "`id`", "$(id)", "-rf", "--help"),
+    *(
+        "a.",
+        "a..",
+        "a. . .",
+        "a ",
+        " a",
+        "a/b. ",
+        "file.txt:stream",
+        "file.txt::$DATA",
+        "a<b",
+        "a>b",
+        "a|b",
+        "a?",
+        "a*",
+    ),
+    *(
+        "\u202egnp.exe",
+        "a\u2066b\u2069",
+        "\u200fabc",
+        "a\u200bb",
+        "a\u2028b",
+        "\ufeffa",
+        "ｅtc/passwd",
+        "．．/x",
+        "..\u2215x",
+        "..\u2044x",
+    ),
+    *(
+        "%2e%2e/x",
+        "%2e%2e%2fx",
+        "..%2fx",
+        "..%5cx",
+        "%00",
+        "~root/x",
+        "$HOME/x",
+        "${HOME}",
+        "`id`",
+        "$(id)",
+        "-rf",
+        "--help",
+    ),
 ]
 """Each is a file's name on POSIX and stays one: kept byte for byte below the root, or refused where the store cannot hold it."""
 
@@ -106,7 +144,9 @@ def test_no_hostile_path_gets_through_an_index_file(tmp_path, figure):
     for rule, path in ALL:
         if rule == "foreign":
             continue
-        data = path.encode("utf-8", "surrogateescape" if "\ud800" not in path and "\udfff" not in path else "surrogatepass")
+        data = path.encode(
+            "utf-8", "surrogateescape" if "\ud800" not in path and "\udfff" not in path else "surrogatepass"
+        )
         (tmp_path / "index.csv").write_bytes(b'path\n"' + data.replace(b'"', b'""') + b'"\n')
         try:
             problems = check_columns(read_index(tmp_path / "index.csv"))

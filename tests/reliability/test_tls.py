@@ -165,7 +165,13 @@ def test_an_issuer_of_a_private_authority_is_reached(authority, trusted, aws):
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_in_the_environment_turns_it_off(way, stranger, aws, monkeypatch, tmp_path):
     """What other tools take for an off switch."""
-    for name in ("PYTHONHTTPSVERIFY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_TLS_REJECT_UNAUTHORIZED"):
+    for name in (
+        "PYTHONHTTPSVERIFY",
+        "AWS_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_TLS_REJECT_UNAUTHORIZED",
+    ):
         monkeypatch.setenv(name, "0" if name.endswith(("VERIFY", "UNAUTHORIZED")) else "")
     for name in ("AWS_VERIFY_SSL", "AWS_S3_VERIFY", "AWS_NO_VERIFY_SSL", "CURL_INSECURE", "UPLOAD_CORE_INSECURE"):
         monkeypatch.setenv(name, "false" if name == "AWS_VERIFY_SSL" else "1")
@@ -196,7 +202,11 @@ def test_no_line_of_ours_turns_it_off():
                 wrong.append(f"{path.name}:{getattr(node, 'lineno', 0)}")
             if isinstance(node, ast.Assign) and ".verify =" in (line := ast.unparse(node)):
                 wrong.append(f"{path.name}: {line}")
-            if isinstance(node, ast.Call) and "SSL_VERIFY" in (line := ast.unparse(node)) and "set_option" in line.split("(")[0]:
+            if (
+                isinstance(node, ast.Call)
+                and "SSL_VERIFY" in (line := ast.unparse(node))
+                and "set_option" in line.split("(")[0]
+            ):
                 if line not in {"set_option(pycurl.SSL_VERIFYPEER, 1)", "set_option(pycurl.SSL_VERIFYHOST, 2)"}:
                     wrong.append(f"{path.name}: {line}")
     assert wrong == []
