@@ -274,6 +274,7 @@ class UploadClient:
         engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
         if self.debug:
             self._observers.insert(0, Observer(self._show))
+        engine.client_config = self.lambda_client_config
         engine.pauses = self._pauses
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
@@ -384,7 +385,7 @@ class UploadClient:
         """Have the archive start a validation run, unless one is at work already."""
         engine = self._require_engine()
         if self._wants_run:
-            self._guarded(lambda: engine.start_pipeline(self.lambda_client_config))
+            self._guarded(engine.start_pipeline)
 
     @property
     def _wants_run(self) -> bool:

@@ -85,6 +85,8 @@ class Delivery:
 
     Its first entry is taken again and again: a plain dict would walk over all that were taken before.
     """
+    run_seen_ms: int = 0
+    """When this session first heard of the run at work, 0 once that has shown that it follows our log; derived as well."""
     _hints: list[int] = attrs.field(factory=lambda: [0] * len(FILE_STATES), repr=False)
 
     @classmethod
@@ -234,6 +236,10 @@ class Delivery:
             change = FACT_CHANGES.get(type(event))
             if change is not None:
                 change(self.facts, event, time_ms)
+            if isinstance(event, ev.ValidatorStarted | ev.PipelineAttached):
+                self.run_seen_ms = time_ms
+            elif isinstance(event, ev.ValidatorKeptAlive):
+                self.run_seen_ms = 0
             if isinstance(event, ev.IndexRevised):
                 self._extend(event.files - len(self.states))
         self.facts.seq += 1
@@ -281,6 +287,8 @@ class Delivery:
             case ev.FileFoundStored() | ev.FileFoundMissing() | ev.FileFoundValid():
                 self.deferred.pop(file, None)
             case ev.FileRequeued() | ev.FileRevised():
+                if isinstance(event, ev.FileRequeued) and not self.facts.stop_reported:
+                    self.facts.run_open = False  # a run that judged it must not be told of it again
                 self.retries[file] = 0
                 self.messages.pop(file, None)
                 self.deferred.pop(file, None)

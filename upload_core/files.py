@@ -35,12 +35,19 @@ class ClientFile:
     """One file of a delivery as callers see it: a copy, changing it changes nothing else."""
 
     abspath: str
+    """Where it is read from."""
     relpath: str
+    """Its name in index and archive."""
     state: Literal["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
+    """How far it has come; the page on lifecycles says what each word means."""
     retries: int
+    """How many further attempts were made."""
     max_retries: int
+    """How many are allowed."""
     message: str | None = None
+    """Why it failed or is invalid, in the words of whoever found out."""
     checksum: str | None = None
+    """The indexed CRC32 in base64, such as 'yH2GHg==', if there is one."""
 
     @property
     def can_transfer(self) -> bool:

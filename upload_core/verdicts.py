@@ -130,5 +130,5 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
         events.append(event)
     if not events and found.offset == d.facts.validator_log_offset:
         return NOTHING
-    events.append(ev.ValidatorLogRead(found.offset, verdicts))
+    events.append(ev.ValidatorLogRead(found.offset, verdicts, found.mark))
     return Decision(events)

@@ -164,13 +164,21 @@ def encode_index(rows: Iterable[tuple[str, bool, str | None]], *, checksums: boo
 def parse_index(data: bytes) -> Iterator[IndexRow]:
     """The rows of an index object, in order; raises `ValueError`, naming the row, where it is not one."""
     # Only LF ends a line here: `splitlines` would also cut a name at U+2028 and its like.
-    reader = csv.reader(line + "\n" for line in data.decode("utf-8").split("\n"))
-    header = next(reader, [])
+    rows = _csv_rows(data.decode("utf-8").split("\n"))
+    header = next(rows, [])
     if header not in (["path", "will_transfer"], ["path", "will_transfer", "checksum"]):
         raise ValueError(f"not an index: its first line is {','.join(header)[:80]!r}")
-    for number, row in enumerate(reader, 1):
+    for number, row in enumerate(rows, 1):
         if not row:  # what follows the last line feed
             continue
         if len(row) != len(header) or not row[0] or row[1] not in ("True", "False"):
             raise ValueError(f"row {number} of the index cannot be read: {','.join(row)[:80]!r}")
         yield IndexRow(row[0], row[1] == "True", row[2] if len(row) == 3 and row[2] else None)
+
+
+def _csv_rows(lines: list[str]) -> Iterator[list[str]]:
+    reader = csv.reader(line + "\n" for line in lines)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} of the index is no CSV: {error}") from None

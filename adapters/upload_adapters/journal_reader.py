@@ -175,7 +175,7 @@ class JournalReader:
                 break
             try:
                 self.delivery.apply(record.event, record.time_ms)
-            except (IllegalEventError, IndexError, ValueError) as error:
+            except (IllegalEventError, IndexError, ValueError, MemoryError, OverflowError) as error:
                 raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
             last = record
         self.delivery.refresh_derived()
@@ -212,6 +212,11 @@ class JournalReader:
             )
         self._first_digest = record.event.index_digest
         table = self._kept_table() or self._first_table()
+        if not 0 <= record.event.files <= len(table):
+            raise JournalDamagedError(
+                f"the first record of {self.path} speaks of {record.event.files} files, its file table holds "
+                f"{len(table)}; nothing was changed. Restore them from a copy"
+            )
         self._started = True
         if self._snapshots and self._from_snapshot(table):
             return

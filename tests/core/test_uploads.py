@@ -142,17 +142,6 @@ def test_the_next_attempt_is_handed_what_is_known_as_it_is_then():
     assert 3 in delivery.uploads[0].parts
 
 
-def test_files_in_doubt_leave_half_of_the_workers_to_those_that_are_known_to_be_missing():
-    table = FileTable.from_columns([f"f{number}" for number in range(10)], [1] * 10)
-    delivery = Delivery.begin(msgspec.structs.replace(CREATED, files=10), table)
-    for event in (*OPENING, *(ev.FileSighted(file) for file in range(8))):
-        delivery.apply(event, 0)
-    effects = delivery.decide(cmd.Tick(slots=4), 0).effects
-    assert [type(effect) for effect in effects] == [fx.InspectFile, fx.InspectFile, fx.TransferFile, fx.TransferFile]
-    alone = delivery.decide(cmd.Tick(slots=1), 0).effects
-    assert [type(effect) for effect in alone] == [fx.InspectFile], "one worker settles doubts first"
-
-
 NEWS: list[fx.FileProgress] = [
     fx.UploadBegun(0, OpenUpload("id", 100, "print")),
     fx.PartStored(0, StoredPart(2, "AAAAAg==", '"etag"')),

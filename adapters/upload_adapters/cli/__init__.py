@@ -45,6 +45,7 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "config": CommandRow("config", "Show what is configured, and where it comes from."),
     "validate-local": CommandRow("validate_local", "Run a local archive's validator as a process."),
     "demo": CommandRow("demo", "Deliver a small data set, kill it midway, resume."),
+    "simulate": CommandRow("simulate", "Deliver in a simulated world where anything goes wrong."),
 }
 """Command -> its module and short help; the order is that of `--help`."""
 
