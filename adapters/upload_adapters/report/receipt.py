@@ -1,7 +1,7 @@
 """Receipts: every file of a delivery with size, CRC32, etag and verdict, as a file that stands for itself.
 
 A receipt is lines of JSON in ASCII: a head, a line per file, and a seal with the SHA-256 of everything before it. It
-needs no journal, and the same journal gives the same bytes. `docs/report.md` specifies it.
+needs no journal, and the same journal gives the same bytes. `docs/how-to/report.md` specifies it.
 """
 
 from __future__ import annotations
