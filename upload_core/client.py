@@ -29,6 +29,7 @@ from upload_core.errors import (
 )
 from upload_core.files import ClientFile, FileTable
 from upload_core.journal import Record
+from upload_core.notebook import delivery_html
 from upload_core.opening import connect, open_delivery
 from upload_core.outcomes import Summary
 from upload_core.ports import Callback, Observer, Ports, TransferType
@@ -493,6 +494,10 @@ class UploadClient:
         self.quit(exception)
 
     # --- telling people --------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the delivery as it stands."""
+        return delivery_html(self._delivery, self._ports.journal.name, f"the client is {self.state}")
 
     def cmessage(self, text: str, mtype: Literal["warning", "error", "info", "complete", "success"]) -> None:
         """Show a message in the colour of its category."""

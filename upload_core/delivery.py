@@ -157,7 +157,9 @@ class Delivery:
             return Run.OVER
         if self.facts.stop_reported:
             return Run.ENDING
-        return Run.STARTED if self.facts.run_started else Run.REQUESTED
+        if not self.facts.run_started:
+            return Run.REQUESTED
+        return Run.OUTDATED if self.facts.run_outdated else Run.STARTED
 
     def next_file(self, now_ms: int) -> int | None:
         """The file that goes next: one whose rest after a failure is over, else a ready one, else one that still rests."""
@@ -259,6 +261,7 @@ class Delivery:
 
     def _apply_to_file(self, event: ev.FileEvent, time_ms: int) -> None:
         file, kind = event.file, type(event).__name__
+        before = self.states[file]
         table = FILE_TABLE if self.retries[file] < self.facts.max_retries else FILE_TABLE_SPENT
         self._set(event, file, table[kind][self.states[file]])
         self.retry_due_ms.pop(file, None)
@@ -280,6 +283,8 @@ class Delivery:
                 self.deferred.pop(file, None)
             case ev.VerdictDeferred():
                 self.deferred[file] = (event.status, event.message)
+                if before == ABANDONED and self.facts.run_open:
+                    self.facts.run_outdated = True  # it may have been given up before the run's index was written
             case ev.UploadBegun():
                 self.uploads[file] = OpenUpload(event.upload_id, event.part_size, event.fingerprint, {})
             case ev.UploadEnded():
@@ -287,8 +292,8 @@ class Delivery:
             case ev.FileFoundStored() | ev.FileFoundMissing() | ev.FileFoundValid():
                 self.deferred.pop(file, None)
             case ev.FileRequeued() | ev.FileRevised():
-                if isinstance(event, ev.FileRequeued) and not self.facts.stop_reported:
-                    self.facts.run_open = False  # a run that judged it must not be told of it again
+                if isinstance(event, ev.FileRequeued) and self.facts.run_open:
+                    self.facts.run_outdated = True
                 self.retries[file] = 0
                 self.messages.pop(file, None)
                 self.deferred.pop(file, None)

@@ -41,6 +41,8 @@ class Facts(msgspec.Struct, omit_defaults=True):
     """The validator has shown, by a verdict, that it reads our log from before the rows we append."""
     run_disturbed: bool = False
     """It may have ended because nothing was heard of us: there was an outage, we stood still, or another session began."""
+    run_outdated: bool = False
+    """A file that was settled is open again since the run was asked for: the run may have judged it, or not expect it."""
     run_log_start: int = 0
     run_requested_ms: int = 0
     stop_reported: bool = False
@@ -93,7 +95,7 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
         f.run += 1
         f.run_key, f.run_log_start = e.key, e.client_log_size
         f.run_started = f.run_confirmed = f.run_disturbed = False
-    f.run_open, f.stop_reported = True, False
+    f.run_open, f.stop_reported, f.run_outdated = True, False, False
     f.run_requested_ms = f.waiting_ms = time_ms
     f.validator_message = ""
 

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from upload_adapters.simulation import Violation, journal, simulate
+from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import engine, facts, lifecycle, recovery, retry, sessions, transfers, verdicts, worker
 from upload_core import events as ev
@@ -18,9 +19,11 @@ from upload_core.commands import Decision
 from upload_core.conversation import Conversation
 from upload_core.delivery import DECIDERS
 from upload_core.engine import Engine
-from upload_core.errors import ArchiveUnavailableError, PreconditionFailedError
+from upload_core.errors import ArchiveUnavailableError, LockLostError, NotReadyError, PreconditionFailedError
+from upload_core.journal import encode_batch
 from upload_core.logs import AppendLog, LogReader
 from upload_core.owner_lock import OwnerLock, Ownership
+from upload_core.timestamps import iso
 
 SEEDS_MAX = 5_000
 
@@ -57,7 +60,7 @@ def search(mutant: Mutant, seeds: Iterable[int]) -> tuple[int, Violation] | None
 
 def acknowledge_before_sync(patching):
     def append(self, events, *, time_ms):
-        data, self._end = journal.encode_batch(events, time_ms, self._end)
+        data, self._end = encode_batch(events, time_ms, self._end)
         self._on_call("append")
         self._synced_bytes, self.synced = len(self._data), self._end.seq - len(events)  # what came before, by now
         self._data += data
@@ -74,7 +77,7 @@ def believe_before_append(patching):
         self.delivery.check(events)
         for event in events:
             self.delivery.apply(event, time_ms)
-        self._tell(events, first, engine.iso(time_ms))
+        self._tell(events, first, iso(time_ms))
         self.ports.journal.append(events, time_ms=time_ms)
 
     patching.setattr(Engine, "record", record)
@@ -91,7 +94,7 @@ def act_before_append(patching):
 
 
 def lose_torn_tail_handling(patching):
-    patching.setattr(journal, "is_torn", lambda tail, seq: False)
+    patching.setattr(journal, "is_torn", lambda *_: False)
 
 
 def append_after_the_torn_tail(patching):
@@ -148,7 +151,12 @@ def apply_a_verdict_twice(patching):
 
 def know_the_log_by_its_last_row_alone(patching):
     original = LogReader.read_from
-    patching.setattr(LogReader, "read_from", lambda self, offset, mark="": original(self, offset))
+
+    def read_from(self, offset, mark=""):
+        assert isinstance(mark, str)
+        return original(self, offset)
+
+    patching.setattr(LogReader, "read_from", read_from)
 
 
 def accept_what_is_under_way(patching):
@@ -191,7 +199,7 @@ def announce_again_after_reattach(patching):
         lapsed = [ev.ReportLapsed(file) for file in d.files_in(lifecycle.REPORTED)]
         return Decision([*lapsed, *original(d, command, now_ms).events])
 
-    patching.setitem(DECIDERS, engine.cmd.OpenSession, open_session)
+    patching.setitem(DECIDERS, cmd.OpenSession, open_session)
 
 
 def announce_all_at_once(patching):
@@ -205,13 +213,13 @@ def announce_all_at_once(patching):
 
 
 def announce_to_a_validator_that_is_blind(patching):
-    patching.setattr(sessions, "follows", lambda d, now_ms: True)
-    patching.setattr(engine, "follows", lambda d, now_ms: True)
+    patching.setattr(sessions, "follows", lambda *_: True)
+    patching.setattr(engine, "follows", lambda *_: True)
 
 
 def append_wherever_the_log_ends(patching):
     def append(self, rows):
-        trouble = None
+        trouble: Exception = NotReadyError("never")
         for _ in range(3):
             info = self._control.head(self._key)
             try:
@@ -267,7 +275,7 @@ def ask_under_a_new_key_each_time(patching):
         lapsed = [ev.ReportLapsed(file) for file in d.files_in(lifecycle.REPORTED)]
         return Decision([*lapsed, ev.PipelineRequested(key, d.facts.client_log_size)])
 
-    patching.setitem(DECIDERS, engine.cmd.RequestRun, request_run)
+    patching.setitem(DECIDERS, cmd.RequestRun, request_run)
 
 
 def believe_the_answer_alone(patching):
@@ -291,7 +299,7 @@ def send_a_valid_file_again(patching):
         again = [ev.FileRevised(file) for file in d.files_in(lifecycle.VALID)]
         return Decision([*original(d, command, now_ms).events, *again])
 
-    patching.setitem(DECIDERS, engine.cmd.OpenSession, open_session)
+    patching.setitem(DECIDERS, cmd.OpenSession, open_session)
 
 
 def send_what_is_stored(patching):
@@ -325,7 +333,7 @@ def skip_the_checksum(patching):
 
 
 def accept_a_changed_source(patching):
-    patching.setattr(worker._StoppableFile, "verify_unchanged", lambda self: None)
+    patching.setattr(worker._StoppableFile, "verify_unchanged", lambda _: None)
 
 
 def send_parts_again(patching):
@@ -339,12 +347,12 @@ def send_parts_again(patching):
 
 
 def leave_uploads_open(patching):
-    patching.setattr(Engine, "_end_uploads", lambda self: None)
+    patching.setattr(Engine, "_end_uploads", lambda _: None)
 
 
 def end_foreign_uploads(patching):
     def end_uploads(self):
-        self.insist(lambda: self.ports.archive.end_uploads({}, lambda path: True))
+        self.insist(lambda: self.ports.archive.end_uploads({}, lambda _: True))
 
     patching.setattr(Engine, "_end_uploads", end_uploads)
 
@@ -376,7 +384,7 @@ def write_after_a_lost_lock(patching):
     def renew(self):
         try:
             return original(self)
-        except engine.LockLostError:
+        except LockLostError:
             self._etag = "lost"
             return Ownership("lost", "", 0.0)
 
@@ -384,11 +392,11 @@ def write_after_a_lost_lock(patching):
 
 
 def never_renew(patching):
-    patching.setattr(Engine, "renew_lock", lambda self: None)
+    patching.setattr(Engine, "renew_lock", lambda _: None)
 
 
 def hold_for_ever(patching):
-    patching.setattr(Engine, "_hold", lambda self: None)
+    patching.setattr(Engine, "_hold", lambda _: None)
 
 
 def release_before_the_workers_end(patching):

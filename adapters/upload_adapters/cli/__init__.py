@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "status": CommandRow("status", "How a delivery stands, also while it runs."),
     "history": CommandRow("history", "Tell one file's story in plain words."),
     "replay": CommandRow("replay", "Show the state a journal led to, at any moment."),
+    "report": CommandRow("report_page", "Tell a delivery's story in one page, with a receipt."),
     "export": CommandRow("export", "Write a journal's records as a table."),
     "verify": CommandRow("verify", "Check a journal, or the archive against it."),
     "login": CommandRow("login", "Sign in with an archive."),

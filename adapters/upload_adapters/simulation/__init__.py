@@ -13,7 +13,8 @@ import attrs
 
 from upload_adapters.simulation.evidence import Evidence
 from upload_adapters.simulation.faults import FAULTS
-from upload_adapters.simulation.judge import INVARIANTS, Violation, judge
+from upload_adapters.simulation.invariants import INVARIANTS, Violation
+from upload_adapters.simulation.judge import judge
 from upload_adapters.simulation.world import World
 
 __all__ = ["FAULTS", "INVARIANTS", "Evidence", "Run", "Violation", "World", "simulate"]

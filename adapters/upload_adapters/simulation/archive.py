@@ -36,9 +36,10 @@ WAIT_S: Final = 0.2
 class SimulatedArchive:
     """The archive of one process."""
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, life: Life, *, part_size: int = PART_SIZE) -> None:
         self._life = life
         self._store = life.world.store
+        self._part_size = part_size
 
     def stat(self, relpath: str) -> StoredObject | None:
         return self._ask("stat", relpath, lambda: self._store.stat(relpath))
@@ -50,7 +51,7 @@ class SimulatedArchive:
         self, relpath: str, body: SourceFile, *, checksum: str | None, attempt: Attempt | None = None
     ) -> StoredObject:
         attempt = attempt or FreeAttempt()
-        if body.size > PART_SIZE:
+        if body.size > self._part_size:
             return self._in_parts(relpath, body, checksum, attempt)
         if attempt.upload is not None:
             self._give_up(relpath, attempt.upload.upload_id, attempt)
@@ -84,7 +85,7 @@ class SimulatedArchive:
         listed: dict[int, tuple[int, str]] | None = None
         if attempt.upload is not None:
             upload = attempt.upload
-            if upload.fingerprint != body.fingerprint or upload.part_size != PART_SIZE:
+            if upload.fingerprint != body.fingerprint or upload.part_size != self._part_size:
                 self._give_up(relpath, upload.upload_id, attempt)
             elif (listed := self._parts(upload.upload_id)) is not None:
                 upload_id, known = upload.upload_id, upload.parts
@@ -99,7 +100,7 @@ class SimulatedArchive:
                 listed = self._parts(upload_id) or {}
             checksums = self._send_parts(relpath, upload_id, listed, known, body, attempt)
             _must_end(body, relpath)
-            whole = _combined(checksums, body.size)
+            whole = self._combined(checksums, body.size)
             _must_match(relpath, checksum, whole)
             stored = self._complete(relpath, upload_id, checksums, whole, body, attempt)
         except StoreRefusedError as error:
@@ -119,8 +120,8 @@ class SimulatedArchive:
     ) -> StoredObject | None:
         """The object, if an upload that is gone was completed by an attempt whose answer was lost."""
         whole = checksum
-        if len(upload.parts) == -(-body.size // PART_SIZE):
-            whole = _combined(upload.parts, body.size)
+        if len(upload.parts) == -(-body.size // self._part_size):
+            whole = self._combined(upload.parts, body.size)
         stored = self.stat(relpath) if whole else None
         if stored is None or (stored.size, stored.checksum) != (body.size, whole):
             return None
@@ -142,7 +143,7 @@ class SimulatedArchive:
             upload_id = self._patiently(begin, attempt)
             found = self._ask("list uploads", relpath, self._store.open_uploads)
             left = sorted(other for other, name in found.items() if name == relpath and other != upload_id)
-        attempt.upload_begun(OpenUpload(upload_id, PART_SIZE, body.fingerprint))
+        attempt.upload_begun(OpenUpload(upload_id, self._part_size, body.fingerprint))
         for other in left:
             attempt.commit()
             self._abort(relpath, other)
@@ -158,8 +159,8 @@ class SimulatedArchive:
         attempt: Attempt,
     ) -> dict[int, str]:
         checksums: dict[int, str] = {}
-        for number, offset in enumerate(range(0, body.size, PART_SIZE), 1):
-            size = min(PART_SIZE, body.size - offset)
+        for number, offset in enumerate(range(0, body.size, self._part_size), 1):
+            size = min(self._part_size, body.size - offset)
             if listed.get(number) == (size, known.get(number)):
                 checksums[number] = known[number]  # neither read nor sent again
                 continue
@@ -245,6 +246,13 @@ class SimulatedArchive:
         except StoreRefusedError:
             return None
 
+    def _combined(self, checksums: Mapping[int, str], size: int) -> str:
+        """The CRC32 of the whole, from those of its parts."""
+        whole = 0
+        for number, offset in enumerate(range(0, size, self._part_size), 1):
+            whole = combine(whole, parse_checksum(checksums[number]), min(self._part_size, size - offset))
+        return crc32_base64(whole)
+
     # --- requests ---------------------------------------------------------------------------------
 
     def _ask(self, method: str, about: str, act: Callable[[], T]) -> T:
@@ -286,13 +294,6 @@ class SimulatedArchive:
 
 def _crc(data: bytes) -> str:
     return crc32_base64(crc_of([data]))
-
-
-def _combined(checksums: Mapping[int, str], size: int) -> str:
-    whole = 0
-    for number, offset in enumerate(range(0, size, PART_SIZE), 1):
-        whole = combine(whole, parse_checksum(checksums[number]), min(PART_SIZE, size - offset))
-    return crc32_base64(whole)
 
 
 def _must_match(relpath: str, checksum: str | None, actual: str) -> None:

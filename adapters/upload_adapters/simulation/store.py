@@ -41,6 +41,12 @@ class Store:
         """Every object that was ever visible, with its name."""
         self._numbers = itertools.count(1)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._objects.clear()
+        self.uploads.clear()
+        self.shown.clear()
+
     def contents(self) -> dict[str, bytes]:
         """Every stored object's bytes by its name."""
         return {relpath: data for relpath, (data, _) in sorted(self._objects.items())}
