@@ -129,7 +129,7 @@ class IdTokenVerifier:
         if (
             isinstance(audience, list)
             and len(audience) > 1
-            and not hmac.compare_digest(str(claims.get("azp", "")), self._client_id)
+            and not _same(claims.get("azp"), self._client_id)
         ):
             raise self._refusal("it was made for several clients and not at the request of this one")
         if nonce is not None and not _same(claims.get("nonce"), nonce):
@@ -184,4 +184,4 @@ class IdTokenVerifier:
 
 
 def _same(claim: object, expected: str) -> bool:
-    return isinstance(claim, str) and hmac.compare_digest(claim.encode(), expected.encode())
+    return isinstance(claim, str) and hmac.compare_digest(claim.encode("utf-8", "replace"), expected.encode())
