@@ -231,10 +231,14 @@ class LogEntryNoted(Event, frozen=True):
 
 
 class ValidatorLogRead(Event, frozen=True):
-    """Everything before byte `offset` of the validator's log has been turned into events, `verdicts` of them verdicts."""
+    """Everything before byte `offset` of the validator's log has been turned into events, `verdicts` of them verdicts.
+
+    `mark` is the CRC32 of the last bytes before it, by which a later session knows the log again.
+    """
 
     offset: int
     verdicts: int = 0
+    mark: str = ""
 
 
 class ValidatorLogRestarted(Event, frozen=True):

@@ -75,8 +75,11 @@ class Record(msgspec.Struct, frozen=True):
     """An event as it was recorded."""
 
     seq: int
+    """Its number in the journal, from 1."""
     time: str
+    """When it was recorded: UTC, with milliseconds."""
     event: ev.Event
+    """What happened."""
 
     @property
     def time_ms(self) -> int:
@@ -319,6 +322,35 @@ def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
         return
 
 
+def read_pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position]]:
+    """The lines of a segment after `start` in verified pieces of whole batches, each with the place after it.
+
+    Ends quietly before a tail that is not whole. For whoever folds all of a journal: nothing is decoded.
+    """
+    try:
+        for piece, _, after in _pieces(chunks, start):
+            yield piece, after
+    except _Tail:
+        return
+
+
+def record_at(piece: bytes, seq: int, start: int = 0, line: int | None = None) -> tuple[Record, int]:
+    """The record of that number, whose line begins at or after `start`, and where its line ends.
+
+    `line`, if given, is the number of the record whose line begins at `start`: those between must all be there.
+    Raises `JournalDamagedError` if the piece does not hold it, or not there.
+    """
+    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
+    end = piece.find(b"\n", begin) + 1
+    if begin < 0 or (
+        line is not None
+        and piece.count(b"\n", start, begin) != seq - line
+        and sum(map(bool, map(bytes.strip, piece[start:begin].split(b"\n")))) != seq - line  # the decoder skips blank ones
+    ):
+        raise _misnumbered(seq)
+    return decode_record(piece[begin:end]), end
+
+
 def first_record(chunks: Iterable[bytes], start: Position) -> Record | None:
     """The first record after `start`, or None if there is no whole batch."""
     return next(read_records(chunks, start), None)
@@ -360,25 +392,13 @@ def _apply_piece(piece: bytes, before: Position, after: Position, delivery: Deli
         except KeyError:
             # the iterator knows how far it came: counting as well would make every record dearer
             seq = last_seq - operator.length_hint(remaining)
-            entry, start = _record_at(piece, seq, start, line)
+            entry, start = record_at(piece, seq, start, line)
             line = seq + 1
             _apply_in_full(entry, delivery)
         except IndexError:
             seq = last_seq - operator.length_hint(remaining)
             raise JournalDamagedError(f"record {seq} names a file in a way that nothing before it allows") from None
     delivery.facts.seq = last_seq
-
-
-def _record_at(piece: bytes, seq: int, start: int, line: int) -> tuple[Record, int]:
-    """The record of that number, and where its line ends; at `start` the line of record number `line` begins."""
-    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
-    end = piece.find(b"\n", begin) + 1
-    if begin < 0 or (
-        piece.count(b"\n", start, begin) != seq - line
-        and sum(map(bool, map(bytes.strip, piece[start:begin].split(b"\n")))) != seq - line  # the decoder skips blank ones
-    ):
-        raise _misnumbered(seq)
-    return decode_record(piece[begin:end]), end
 
 
 def _misnumbered(seq: int) -> JournalDamagedError:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import attrs
 import msgspec
@@ -25,6 +26,7 @@ ROWS_PER_CHUNK = 1_000
 """Index rows joined into one piece: large enough to make the piece's own cost vanish, small enough for memory."""
 
 _QUOTED_IN_LOG = re.compile(r'[\t\n\r"]')
+_NOT_PLAIN = re.compile(r'[\t\r"\\]')
 _QUOTED_IN_INDEX = re.compile(r'[,\n\r"]')
 
 
@@ -114,6 +116,16 @@ def encode_rows(rows: Iterable[LogRow], *, backslash_escapes: bool = False) -> b
     return "".join(lines).encode()
 
 
+def encode_ok_rows(refs: Sequence[str], time_ms: int, category: str, agent_id: str) -> bytes:
+    """What `encode_rows` makes of a row for each ref with this time, category and agent id, status `ok` and no message."""
+    together = "\n".join(refs)
+    if not all(refs) or together.count("\n") != len(refs) - 1 or _NOT_PLAIN.search(together):
+        return encode_rows((time_ms, category, ref, "ok", "", agent_id) for ref in refs)
+    sample = encode_rows([(time_ms, category, "@", "ok", "", agent_id)]).decode()
+    before, _, after = sample.partition("@")
+    return (before + together.replace("\n", after + before) + after).encode()
+
+
 # --- the index object ----------------------------------------------------------------------------
 
 
@@ -134,18 +146,19 @@ def encode_index(rows: Iterable[tuple[str, bool, str | None]], *, checksums: boo
 
     Raises `ValueError` for a row without a path, or without a checksum where all have one.
     """
-    pieces = ["path,will_transfer,checksum\n" if checksums else "path,will_transfer\n"]
-    for path, will_transfer, checksum in rows:
-        if not path or (checksums and not checksum):
-            raise ValueError(f"an index row lacks its {'checksum' if path else 'path'}: {path!r}")
-        pieces.append(
-            f"{_csv_field(path)},{will_transfer},{checksum}\n" if checksums else f"{_csv_field(path)},{will_transfer}\n"
-        )
-        if len(pieces) >= ROWS_PER_CHUNK:
-            yield "".join(pieces).encode()
-            pieces.clear()
-    if pieces:
-        yield "".join(pieces).encode()
+    yield b"path,will_transfer,checksum\n" if checksums else b"path,will_transfer\n"
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, ROWS_PER_CHUNK)):
+        for path, _, checksum in chunk:
+            if not path or (checksums and not checksum):
+                raise ValueError(f"an index row lacks its {'checksum' if path else 'path'}: {path!r}")
+        if _QUOTED_IN_INDEX.search("\0".join([row[0] for row in chunk])):
+            chunk = [(_csv_field(path), will_transfer, checksum) for path, will_transfer, checksum in chunk]
+        if checksums:
+            lines = [f"{path},{will_transfer},{checksum}\n" for path, will_transfer, checksum in chunk]
+        else:
+            lines = [f"{path},{will_transfer}\n" for path, will_transfer, _ in chunk]
+        yield "".join(lines).encode()
 
 
 def parse_index(data: bytes) -> Iterator[IndexRow]:

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option, transport_option
 from upload_adapters.cli.output import debugging
@@ -42,6 +43,7 @@ from upload_core.wiring import WiringRequest
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
+@hook_options
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 def command(
     source: str,
@@ -62,6 +64,8 @@ def command(
     allow_case_duplicates: bool,
     as_json: bool,
     events: bool,
+    on_finish: str | None,
+    metrics: str | None,
     quiet: bool,
 ) -> int:
     """Deliver the files of an index, or go on with it.
@@ -103,7 +107,16 @@ def command(
             ports=ports,
         )
         del columns
-        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)
+        return run(
+            client,
+            console,
+            interrupts,
+            journal=ports.journal.name,
+            as_json=as_json,
+            windows=window,
+            metrics=metrics,
+            on_finish=on_finish,
+        )
 
 
 def _delivery(dataset: str | None, delivery_id: str | None, label: str | None) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option, transport_option
 from upload_adapters.cli.output import debugging
@@ -24,6 +25,7 @@ from upload_core.client import UploadClient
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
+@hook_options
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
 def command(
     journal: str,
@@ -35,6 +37,8 @@ def command(
     no_browser: bool,
     as_json: bool,
     events: bool,
+    on_finish: str | None,
+    metrics: str | None,
     quiet: bool,
 ) -> int:
     """Go on with a delivery from its journal.
@@ -45,4 +49,13 @@ def command(
         ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
         console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
-        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)
+        return run(
+            client,
+            console,
+            interrupts,
+            journal=ports.journal.name,
+            as_json=as_json,
+            windows=window,
+            metrics=metrics,
+            on_finish=on_finish,
+        )
