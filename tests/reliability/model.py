@@ -7,7 +7,7 @@ true now; asked what is due, it says how many orders of which kind. It shares no
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 SETTLED = {"valid", "invalid", "abandoned"}
 UNDER_WAY = {"pending", "transferring"}
@@ -21,13 +21,12 @@ class File:
 
     word: str = "ready"
     retries: int = 0
+    promised: int = 0
     rests_until: int = 0
     waiting: str = ""
     """A verdict ("ok" or another status) that came before anybody knew whether the file is stored."""
     announced_in: int = 0
     """The last run that was told of it."""
-    sent_at: list[int] = field(default_factory=list)
-    """How many verdicts had been heard when each attempt began."""
 
 
 class Model:
@@ -41,6 +40,10 @@ class Model:
         self.run = 0
         self.asked = False
         """A run was asked for and has not been heard of."""
+        self.at_work = False
+        """A run was asked for, and its end has not been heard."""
+        self.disturbed = False
+        """The run may have given us up through no fault of its own: we were away, or another process."""
         self.trusted = False
         """The validator has judged a file that this run was told of: it reads what we write."""
         self.outage = False
@@ -78,6 +81,11 @@ class Model:
                 file.retries, file.waiting = 0, ""
         self.max_retries, self.phase, self.outcome = max_retries, "catching up", ""
         self.outage = False
+        self.disturbed = self.at_work
+
+    def outage_begins(self) -> None:
+        if not self.outage:
+            self.outage = self.disturbed = True
 
     def restarted(self) -> None:
         """A new process knows of no rest."""
@@ -90,7 +98,8 @@ class Model:
     def run_is_asked_for(self) -> None:
         if not self.asked:  # else it is the same one again
             self.run += 1
-        self.phase, self.asked, self.trusted = "awaiting", True, False
+            self.disturbed = False
+        self.phase, self.asked, self.at_work, self.trusted = "awaiting", True, True, False
         for file in self.files:
             if file.word == "reported":
                 file.word = "done"
@@ -102,7 +111,7 @@ class Model:
 
     def run_ends(self) -> None:
         if self.phase == "running":
-            self.phase = "over"
+            self.phase, self.at_work = "over", False
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -126,7 +135,7 @@ class Model:
         assert file.word in ("ready", "failed"), f"file {number} was put in line while {file.word}"
         if file.word == "failed":
             file.retries += 1
-            assert file.retries <= self.max_retries, "a retry that it does not have"
+            assert file.retries <= file.promised, "a retry that it does not have"
             if file.rests_until > now:
                 assert not any(other.word == "ready" for other in self.files), "a resting file went before a ready one"
         file.word = "pending"
@@ -153,7 +162,7 @@ class Model:
     def is_not_stored(self, number: int, fault: str, now: int) -> None:
         """Whose fault it was decides: the world's costs nothing, the file's own a retry or all."""
         if fault == "world":
-            self.outage = True
+            self.outage_begins()
         file = self.files[number]
         if file.word != "transferring":
             return
@@ -166,14 +175,15 @@ class Model:
         if for_good or file.retries >= self.max_retries:
             file.word = "abandoned"
         else:
-            file.word = "failed"
+            # What it was promised it keeps, also where a later session allows fewer.
+            file.word, file.promised = "failed", file.retries + 1
             file.rests_until = now + min(30_000, 500 * 2**file.retries)
 
     def is_looked_at(self, number: int, holds: str) -> None:
         """The archive said what it holds of a file that was in doubt."""
         file = self.files[number]
         if holds == "unknown":
-            self.outage = True
+            self.outage_begins()
             return
         if file.word != "unresolved":
             return

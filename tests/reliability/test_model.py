@@ -130,9 +130,15 @@ class Together(RuleBasedStateMachine):
         expected_end = None
         if model.all_in({"valid", "invalid", "abandoned"}):
             expected_end = "complete" if model.all_in({"valid"}) else "incomplete"
-        elif model.phase == "over":
+        elif model.phase == "over" and not model.disturbed:
             expected_end = "interrupted"
         effects = self.decide(cmd.Tick(slots, set(self.busy), queue, probe, told))
+        if model.phase == "over" and not expected_end:
+            # The run may have given us up for our silence: another one is asked for.
+            assert effects == [fx.StartRun()]
+            self.decide(cmd.RequestRun())
+            model.run_is_asked_for()
+            return
         ends = [effect for effect in effects if isinstance(effect, fx.CloseSession)]
         assert [end.outcome for end in ends] == ([expected_end] if expected_end else [])
         if ends:
@@ -227,7 +233,7 @@ class Together(RuleBasedStateMachine):
     @rule()
     def world_fails(self):
         self.decide(cmd.WorldFailed("no route"))
-        self.model.outage = True
+        self.model.outage_begins()
 
     @precondition(alive)
     @rule(again=st.booleans())
