@@ -2,8 +2,8 @@
 
 import pytest
 
-from upload_core import events as ev
 from upload_adapters.memory import ManualClock
+from upload_core import events as ev
 from upload_core.effects import Fault
 from upload_core.errors import ArchiveUnavailableError, LockLostError
 from upload_core.lifecycle import FILE_ROWS

@@ -27,7 +27,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     "lifecycle": ("tests/core/test_lifecycle.py", "tests/core/test_replay.py", "tests/reliability/test_model.py"),
-    "verdicts": ("tests/core/test_verdicts.py", "tests/reliability/test_model.py", "tests/reliability/test_hostile_log.py"),
+    "verdicts": (
+        "tests/core/test_verdicts.py",
+        "tests/reliability/test_model.py",
+        "tests/reliability/test_hostile_log.py",
+    ),
     "recovery": ("tests/core/test_recovery.py", "tests/reliability/test_model.py"),
     "retry": ("tests/core/test_retry.py", "tests/reliability/test_model.py"),
     "owner_lock": ("tests/core/test_owner_lock.py",),
@@ -37,7 +41,11 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/adapters/test_journal_format.py",
         "tests/adapters/test_journal_cuts.py",
     ),
-    "delivery": ("tests/reliability/test_model.py", "tests/core/test_replay.py", "tests/adapters/test_journal_format.py"),
+    "delivery": (
+        "tests/reliability/test_model.py",
+        "tests/core/test_replay.py",
+        "tests/adapters/test_journal_format.py",
+    ),
     "transfers": ("tests/reliability/test_model.py", "tests/core/test_uploads.py", "tests/core/test_client.py"),
 }
 """Module of the core → the quick tests that ought to notice a fault in it, the quickest first."""
@@ -181,7 +189,7 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
         if fullname != self._name:
             return None
-        return importlib.util.spec_from_file_location(fullname, self._file, loader=self)  # type: ignore[arg-type]  # a loader of ours
+        return importlib.util.spec_from_file_location(fullname, self._file, loader=self)
 
     def exec_module(self, module: ModuleType) -> None:
         exec(compile(self._tree, self._file, "exec"), module.__dict__)
@@ -226,7 +234,19 @@ def noticed(mutant: Mutant | None, tests: tuple[str, ...]) -> bool:
 def _preload() -> None:
     """Everything that is slow to import and no part of the core."""
     os.environ["HYPOTHESIS_PROFILE"] = "quick"
-    for name in ("hypothesis", "hypothesis.stateful", "pytest", "msgspec", "attrs", "transitions", "yaml", "filelock", "boto3", "pycurl", "pandas"):
+    for name in (
+        "hypothesis",
+        "hypothesis.stateful",
+        "pytest",
+        "msgspec",
+        "attrs",
+        "transitions",
+        "yaml",
+        "filelock",
+        "boto3",
+        "pycurl",
+        "pandas",
+    ):
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
 

@@ -1,9 +1,16 @@
 """A delivery beside its model: any order of commands, outcomes, verdicts, ticks and crashes, the same words."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-import pytest
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.reliability.model import Model
 from upload_core import commands as cmd
@@ -45,7 +52,7 @@ class Together(RuleBasedStateMachine):
         self.now = 1_800_000_000_000
         self.model = Model(COUNT)
         self.before_batch = self.model.copy()
-        line, self.position = encode_header(Header.first(CREATED, "nonce"))
+        _, self.position = encode_header(Header.first(CREATED, "nonce"))
         self.start = self.position
         self.journal = b""
         self.last_batch = 0
@@ -111,7 +118,7 @@ class Together(RuleBasedStateMachine):
         before = self.model.copy()
         decision = self.delivery.decide(cmd.QueueNext(count), self.now)
         self.record(*decision.events)
-        queued = [event.file for event in decision.events]
+        queued = [event.file for event in decision.events if isinstance(event, ev.FileEvent)]
         for file in queued:
             self.model.is_queued(file, self.now)
         ready = sum(word == "ready" for word in before.words())
@@ -126,7 +133,11 @@ class Together(RuleBasedStateMachine):
     @rule(slots=st.integers(0, 3), queue=st.booleans(), probe=st.booleans(), failed=st.booleans())
     def tick(self, slots, queue, probe, failed):
         model = self.model
-        told = [number for number, file in enumerate(model.files) if file.word in ("failed", "abandoned")] if failed else []
+        told = (
+            [number for number, file in enumerate(model.files) if file.word in ("failed", "abandoned")]
+            if failed
+            else []
+        )
         expected_end = None
         if model.all_in({"valid", "invalid", "abandoned"}):
             expected_end = "complete" if model.all_in({"valid"}) else "incomplete"
@@ -149,9 +160,7 @@ class Together(RuleBasedStateMachine):
             slots = 1 if probe and not self.busy and slots else 0
         sendable = model.due(self.now, queue=queue)
         doubts = model.in_doubt(set(self.busy)) if model.may_send() else []
-        if model.outage and any(
-            file.word == "pending" or (queue and file.word == "ready") for file in model.files
-        ):
+        if model.outage and any(file.word == "pending" or (queue and file.word == "ready") for file in model.files):
             doubts = []
         looks = [effect.file for effect in effects if isinstance(effect, fx.InspectFile)]
         sends = [effect.file for effect in effects if isinstance(effect, fx.TransferFile)]
@@ -215,7 +224,11 @@ class Together(RuleBasedStateMachine):
     @rule(data=st.data())
     def validator_judges(self, data):
         verdicts = data.draw(
-            st.lists(st.tuples(st.integers(0, COUNT), st.sampled_from(["ok", "ok", "failure", "error"])), min_size=1, max_size=3)
+            st.lists(
+                st.tuples(st.integers(0, COUNT), st.sampled_from(["ok", "ok", "failure", "error"])),
+                min_size=1,
+                max_size=3,
+            )
         )
         paths = [*PATHS, "not in the index"]
         self.hear(*(("validation", paths[file], status, "") for file, status in verdicts))
@@ -314,7 +327,9 @@ def test_a_delivery_and_its_model_agree_on_every_word(size, figure):
             stateful_step_count=60,
             deadline=None,
             print_blob=True,
-            phases=[Phase.explicit, Phase.generate, Phase.shrink] if examples > 150 else [Phase.explicit, Phase.generate],
+            phases=[Phase.explicit, Phase.generate, Phase.shrink]
+            if examples > 150
+            else [Phase.explicit, Phase.generate],
             report_multiple_bugs=False,
             derandomize=examples == 150,
             suppress_health_check=list(HealthCheck),

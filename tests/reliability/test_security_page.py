@@ -13,7 +13,11 @@ def test_every_threat_names_a_test_that_exists():
     rows = [line for line in PAGE.splitlines() if line.startswith("| ")][1:]
     assert len(rows) == len(NAMED) >= 30
     for file, name in NAMED:
-        functions = {node.name for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))) if isinstance(node, ast.FunctionDef)}
+        functions = {
+            node.name
+            for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8")))
+            if isinstance(node, ast.FunctionDef)
+        }
         assert name in functions, f"{file} has no {name}"
 
 

@@ -17,7 +17,18 @@ from upload_adapters.cli.exit_codes import BUG, MEANINGS
 FILES = 20
 ENDS = 1
 """The exit code of such a delivery: one of its files is invalid."""
-CHANGES_SOMETHING = {"create", "write", "pwrite", "fsync", "fdatasync", "rename", "mkdir", "unlink", "futimens", "rmdir"}
+CHANGES_SOMETHING = {
+    "create",
+    "write",
+    "pwrite",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "mkdir",
+    "unlink",
+    "futimens",
+    "rmdir",
+}
 
 
 def new_place(root: Path, seed: int) -> Place:
@@ -34,7 +45,9 @@ def demand_kept(place: Place, ended: Ended) -> None:
     paths = sorted(place.files())
     for file in stored:
         name = paths[file]
-        assert (place.archive / name).read_bytes() == (place.source / name).read_bytes(), f"{name} was told to be stored"
+        assert (place.archive / name).read_bytes() == (place.source / name).read_bytes(), (
+            f"{name} was told to be stored"
+        )
 
 
 def resume(forks: Forks, place: Place) -> None:
@@ -127,7 +140,9 @@ def test_a_disk_that_stays_full_or_broken_ends_the_command_as_documented(forks, 
     def failed(one, point):
         at, how, kinds = point
         place = new_place(tmp_path / f"{at}-{how}", at)
-        ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how, for_ever=kinds, limits={"outage_s": 1.0})
+        ended = one.run(
+            [*place.arguments, "--events"], place.root, at=at, how=how, for_ever=kinds, limits={"outage_s": 1.0}
+        )
         demand_documented(place, ended, f"from call {at}, {calls[min(at, len(calls)) - 1]}: {how}")
         demand_kept(place, ended)
         resume(one, place)

@@ -96,14 +96,23 @@ def test_a_request_that_is_no_answer_changes_nothing_and_says_so(server, target,
 def test_the_state_is_compared_in_a_time_that_tells_nothing(monkeypatch):
     compared = []
     really = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append((one, other)) or really(one, other))
+
+    def compare(one, other):
+        compared.append((one, other))
+        return really(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
     assert parse_answer("code=x&state=wrong", STATE) is None
     assert parse_answer(f"code=x&state={STATE}", STATE) is not None
     assert compared == [(b"wrong", STATE.encode()), (STATE.encode(), STATE.encode())]
 
 
 def test_a_request_that_is_no_http_at_all_is_answered_without_quoting_it(server):
-    for request in (b"GET /back?state=CANARY-state&code=CANARY x y z\r\n\r\n", b"CANARY\r\n\r\n", b"\xff\x00CANARY\r\n\r\n"):
+    for request in (
+        b"GET /back?state=CANARY-state&code=CANARY x y z\r\n\r\n",
+        b"CANARY\r\n\r\n",
+        b"\xff\x00CANARY\r\n\r\n",
+    ):
         with closing(socket.create_connection(("127.0.0.1", port(server)), timeout=5)) as connection:
             connection.sendall(request)
             answer = b""
