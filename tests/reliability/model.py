@@ -208,7 +208,7 @@ class Model:
     def is_judged(self, number: int, status: str) -> None:
         file = self.files[number]
         never_sent = file.word in ("ready", "failed", "abandoned")
-        if file.word == "reported":
+        if file.word == "reported" and self.phase != "catching up":  # then it is an earlier session's
             self.trusted = True
         if file.word in ("unresolved", "pending", "transferring"):
             file.waiting = status

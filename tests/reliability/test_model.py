@@ -295,6 +295,7 @@ class Together(RuleBasedStateMachine):
         assert delivery.validation_complete == model.all_in({"valid", "invalid", "abandoned"})
         assert delivery.all_valid == model.all_in({"valid"})
         assert bool(delivery.facts.outage_ms) == model.outage
+        assert delivery.facts.run_confirmed == model.trusted
         counts = delivery.public_counts()
         assert {word: count for word, count in counts.items() if count} == {
             word: model.shown().count(word) for word in set(model.shown())
