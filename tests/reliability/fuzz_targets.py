@@ -44,9 +44,9 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import ConfigurationError, IndexProblemsError, JournalError, PipelineError
 from upload_core.files import FileTable
-from upload_core.index_check import IndexColumns, check_columns, parse_size, path_problems
+from upload_core.index_check import check_columns, parse_size, path_problems
 from upload_core.text import printable
-from upload_core.validation import Entry, LogParser
+from upload_core.validation import Entry, LogParser, MalformedLine
 from upload_core.wire import encode_index, encode_rows, parse_index
 
 _CHECKSUM: Final = re.compile(r"[A-Za-z0-9+/]{6}==")
@@ -130,7 +130,7 @@ def _compare_replays(path: Path, fast: Delivery | None) -> None:
     """The slow way, which shares no shortcut with the fast one, must come to the same state."""
     reader = JournalReader(path, snapshots=False)
     try:
-        reader.replay_until(lambda record: False)
+        reader.replay_until(lambda _: False)
     except JournalError:
         return
     if fast is not None:
@@ -141,7 +141,7 @@ def _go_on(path: Path, data: bytes, fast: Delivery | None) -> None:
     """Whoever takes the journal up either changes nothing, or goes on from exactly what a reader sees."""
     copy = _free("journal-taken-up")
     shutil.copytree(path, copy)
-    one = DirectoryJournal(copy, sync=lambda fd: None)
+    one = DirectoryJournal(copy, sync=lambda _: None)
     try:
         delivery = one.open()
         assert delivery is not None
@@ -284,6 +284,7 @@ def _one_running() -> Delivery:
 def validator_log(data: bytes) -> bool:
     """A log in both dialects, cut anywhere; and what a client in the middle of a run makes of it."""
     cut = zlib.crc32(data) % (len(data) + 1)
+    found: list[Entry | MalformedLine] = []
     for escapes in (True, False):
         parser, other = LogParser(backslash_escapes=escapes), LogParser(backslash_escapes=escapes)
         found = parser.feed(data)
@@ -407,8 +408,7 @@ def lambda_answer(data: bytes) -> bool:
         try:
             answer = parse_answer(payload)
         except PipelineError as error:
-            _assert_shown(error)
-            assert len(str(error)) < 2_000
+            _assert_shown(error, 2_000)
             continue
         accepted = True
         assert len(answer.details) <= len(payload)
@@ -580,9 +580,10 @@ def _dump_seeds() -> list[bytes]:
 # --- what a person typed --------------------------------------------------------------------------
 
 
-def _assert_shown(error: Exception) -> None:
+def _assert_shown(error: Exception, limit: int = 1 << 20) -> None:
     """Messages are shown as they are: nothing in them may act on a terminal."""
     assert str(error).replace("\n  ", "").isprintable(), repr(str(error))
+    assert len(str(error)) < limit
 
 
 TARGETS: Final[dict[str, Target]] = {

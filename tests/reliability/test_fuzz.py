@@ -15,17 +15,17 @@ from upload_core.errors import UploadClientError
 
 COUNTS = {
     # per target: what takes about five seconds, and what a night and a release are worth
-    "journal": (2_000, 100_000, 1_000_000),
+    "journal": (1_500, 100_000, 1_000_000),
     "snapshot": (1_000, 30_000, 300_000),
     "file table": (20_000, 10**6, 10**7),
-    "validator log": (5_000, 300_000, 3_000_000),
-    "index CSV": (20_000, 10**6, 10**7),
-    "index object": (40_000, 10**6, 10**7),
-    "checksum cache": (10_000, 300_000, 3_000_000),
-    "lambda answer": (5_000, 300_000, 3_000_000),
-    "network parameter": (20_000, 10**6, 10**7),
-    "label": (10_000, 300_000, 3_000_000),
-    "OAuth callback": (20_000, 10**6, 10**7),
+    "validator log": (4_000, 300_000, 3_000_000),
+    "index CSV": (10_000, 10**6, 10**7),
+    "index object": (20_000, 10**6, 10**7),
+    "checksum cache": (5_000, 300_000, 3_000_000),
+    "lambda answer": (4_000, 300_000, 3_000_000),
+    "network parameter": (10_000, 10**6, 10**7),
+    "label": (5_000, 300_000, 3_000_000),
+    "OAuth callback": (10_000, 10**6, 10**7),
     "state dump": (10_000, 300_000, 3_000_000),
 }
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.paths import HOSTILE
 from upload_adapters.index_file import read_index
 from upload_adapters.local import DirectoryArchive, DirectoryControlBucket
 from upload_adapters.memory import MemorySource
+from upload_adapters.opened_file import OpenedFile
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core.errors import ArchiveError, ConfigurationError, IndexProblemsError, SourceError
@@ -105,9 +107,8 @@ def test_no_hostile_path_gets_past_the_index_the_source_or_a_store(place, figure
         hostile = rule != "foreign"
         if hostile:
             assert check_columns(IndexColumns([path])), path
-        with suppress(SourceError):
-            with source.open(path) as file:
-                outside += len(file.read())
+        with suppress(SourceError), source.open(path) as file:
+            outside += len(file.read())
         with suppress(SourceError):
             source.size(path)
         with suppress(SourceError):
@@ -123,9 +124,7 @@ def test_no_hostile_path_gets_past_the_index_the_source_or_a_store(place, figure
             control.delete,
         ):
             with suppress(ArchiveError):
-                found = ask(path)
-                if ask == control.read and found is not None:
-                    outside += found[0] == SECRET
+                outside += SECRET in repr(ask(path)).encode()
         with suppress(ValueError):
             made = DirectoryStateDump(place).write(path, ("a",), [])
             assert os.path.dirname(os.path.realpath(made)) == str(place.resolve())
@@ -210,8 +209,8 @@ def test_a_link_swapped_in_leads_neither_reader_nor_writer_outside(tmp_path, siz
                 lambda: control.delete("data/secret"),
             ):
                 try:
-                    found = act()
-                    if hasattr(found, "read"):
+                    found: Any = act()
+                    if isinstance(found, OpenedFile):
                         with found:
                             assert found.read() != SECRET
                     else:

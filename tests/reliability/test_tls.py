@@ -4,7 +4,9 @@ import ast
 import datetime
 import functools
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import certifi
@@ -76,7 +78,8 @@ def bucket_at(url, name=BUCKET):
 def store(url, name, single_max):
     bucket = bucket_at(url)
     archive = S3Archive(lambda: bucket, sender=transport(name).sender, single_max=single_max, part_size=5 << 20)
-    return archive.put("a", Body(DATA), checksum=CHECKSUM).checksum
+    stored = archive.put("a", Body(DATA), checksum=CHECKSUM)
+    return stored.checksum
 
 
 def store_by_channel(url):
@@ -90,6 +93,7 @@ def store_by_channel(url):
         [(_, result)] = channel.finished(30)
         if isinstance(result, Exception):
             raise result
+        assert result is not None
         return result.checksum
     finally:
         channel.close()
@@ -108,7 +112,7 @@ def sign_in_anew(url):
     client.refresh("CANARY-refresh-token")
 
 
-WAYS = {
+WAYS: dict[str, Callable[[str], Any]] = {
     "boto3, in one request": functools.partial(store, name="boto3", single_max=1 << 30),
     "boto3, in parts": functools.partial(store, name="boto3", single_max=1 << 10),
     "libcurl, in one request": functools.partial(store, name="curl", single_max=1 << 30),
