@@ -34,7 +34,7 @@ from upload_core.outcomes import Summary
 from upload_core.ports import Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
-from upload_core.views import STATE_HEADER, client_file, state_rows, summary_of
+from upload_core.views import STATE_HEADER, client_file, state_name, state_rows, summary_of
 from upload_core.wiring import WiringRequest, default_wiring
 
 if TYPE_CHECKING:
@@ -509,10 +509,9 @@ class UploadClient:
 
     def dump_state(self) -> None:
         """Write every file's state as a CSV to the working directory; a place that cannot be written is a warning."""
-        created = self._created
-        name = f"{created.dataset}-{created.delivery_id}-{created.transfer_type}-state"
         try:
-            place = self._ports.dump.write(name, STATE_HEADER, state_rows(self._delivery, self.max_retries))
+            rows = state_rows(self._delivery, self.max_retries)
+            place = self._ports.dump.write(state_name(self._created), STATE_HEADER, rows)
         except OSError as error:
             self.cmessage(f"the state could not be written: {error}", "warning")
         else:

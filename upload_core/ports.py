@@ -304,6 +304,12 @@ class Identity(Protocol):
         """Make credentials available to the other adapters; returns a public name. Raises `IdentityError`."""
 
 
+def expiry_of(identity: Identity) -> int | None:
+    """When its credentials end unless renewed (ms since the epoch, machine's clock), by `expires_ms`; None if it cannot tell."""
+    ask: Callable[[], int | None] | None = getattr(identity, "expires_ms", None)
+    return None if ask is None else ask()
+
+
 @attrs.frozen
 class Load:
     """What a dispatcher did since it was last asked."""

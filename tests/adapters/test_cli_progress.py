@@ -1,11 +1,12 @@
 """What a delivery says while it runs where nobody watches, and what it says of endings that nobody wants."""
 
 import io
+import re
 import time
 
 from upload_adapters.cli import main, output, progress
-from upload_adapters.cli.progress import FILE_LINES_MAX, SHOWN, Progress
-from upload_adapters.cli.report import GROUPS_MAX, NAMES_MAX, report
+from upload_adapters.cli.ending import GROUPS_MAX, NAMES_MAX, ending
+from upload_adapters.cli.progress import LINES_MAX, SHOWN, Progress
 from upload_adapters.console import TerminalConsole
 from upload_adapters.memory import MemoryPorts, memory_ports
 from upload_core import events as ev
@@ -32,12 +33,12 @@ def client_of(count: int) -> UploadClient:
 
 def test_files_that_fail_are_a_line_each_up_to_a_limit(monkeypatch):
     out = io.StringIO()
-    client = client_of(FILE_LINES_MAX + 15)
+    client = client_of(LINES_MAX + 15)
     with Progress(TerminalConsole(file=out), client):
         assert client.run().exit_code == 1
     lines = out.getvalue().splitlines()
-    assert lines[0] == "000 was found invalid: no good"
-    assert sum("was found invalid" in line for line in lines) == FILE_LINES_MAX
+    assert re.fullmatch(r"2\d{3}-[\d-]+T[\d:.]+Z 000 was found invalid: no good", lines[0])
+    assert sum("was found invalid" in line for line in lines) == LINES_MAX
     assert lines[-1].startswith("further files are counted only")
 
 
@@ -49,7 +50,9 @@ def test_without_a_terminal_there_is_a_line_per_interval_and_none_when_quiet(mon
             time.sleep(0.3)
         lines = out.getvalue().splitlines()
         assert (2 <= len(lines) <= 6) if not quiet else not lines
-        assert all(line.startswith("0 of 3 files stored, 0 judged") for line in lines)
+        assert all(
+            re.match(r"[\dT:-]+Z 0 of 3 files sent \(0 B of 3 B\), 0 judged; beginning$", line) for line in lines
+        )
 
 
 def test_the_interval_is_half_a_minute():
@@ -65,7 +68,7 @@ def test_the_report_groups_files_by_reason_and_names_a_few():
     failed = [FailedFile(f"a/{number}", "invalid", f"a/{number} is too short") for number in range(40)]
     failed += [FailedFile(f"b/{number}", "failed", f"reason {number}") for number in range(10)]
     summary = Summary("incomplete", 1, COUNTS | {"invalid": 40, "failed": 10}, 50, 0, 0, 1.0, "", failed)
-    lines = [text for text, _ in report(summary)]
+    lines = [text for text, _ in ending(summary)]
     assert lines[0] == "incomplete: 0 of 50 files valid"
     assert "40 files invalid: ... is too short" in lines
     assert lines.count("    a/0") == 1

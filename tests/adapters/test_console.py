@@ -123,7 +123,7 @@ def test_a_terminal_shows_a_live_line_and_gets_its_cursor_back(tmp_path):
     desk.index()
     code, shown = in_a_terminal(desk.deliver_slowly, tmp_path)
     assert code == 1
-    assert "of 11 files stored" in shown
+    assert "of 11" in shown
     assert "bad [red]name was found invalid" in shown
     assert shown.rfind("\x1b[?25h") > shown.rfind("\x1b[?25l") >= 0
     assert "\x1b[31m\r" not in shown
@@ -137,7 +137,7 @@ def test_a_warning_stands_on_a_line_of_its_own_above_the_live_line(tmp_path):
     _, shown = in_a_terminal(desk.deliver_slowly, tmp_path)
     before = shown[: shown.index("zz bad name was found invalid")]
     line = re.split(r"\n|\x1b\[2K", before)[-1]  # what a line feed or an erased line left of it
-    assert "files stored" not in line
+    assert "judged" not in line
 
 
 def test_a_terminal_without_colours_gets_none(tmp_path):

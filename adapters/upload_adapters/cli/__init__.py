@@ -86,8 +86,9 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; no error leaves this function."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    no_color = os.environ.get("NO_COLOR")
     try:
-        code = cli.main(arguments, prog_name="upload-core", standalone_mode=False)
+        code = cli.main(arguments, prog_name="upload-core", standalone_mode=False, obj=arguments)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
@@ -98,3 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from upload_adapters.cli.output import refuse
 
         return refuse(error, as_json="--json" in arguments)
+    finally:
+        if no_color is None:
+            os.environ.pop("NO_COLOR", None)  # --no-color was said for this command alone
+        else:
+            os.environ["NO_COLOR"] = no_color

@@ -7,9 +7,15 @@ import os
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option, transport_option
+from upload_adapters.cli.options import (
+    bandwidth_option,
+    jobs_option,
+    setting_option,
+    transport_option,
+    verbosity_options,
+)
 from upload_adapters.cli.output import debugging
-from upload_adapters.cli.session import prepare, run
+from upload_adapters.cli.session import again_by, prepare, run
 from upload_adapters.cli.windows import Windows, window_option
 from upload_adapters.index_file import read_index
 from upload_adapters.label import read_label
@@ -42,7 +48,7 @@ from upload_core.wiring import WiringRequest
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@verbosity_options
 def command(
     source: str,
     index: str,
@@ -63,6 +69,7 @@ def command(
     as_json: bool,
     events: bool,
     quiet: bool,
+    verbosity: int,
 ) -> int:
     """Deliver the files of an index, or go on with it.
 
@@ -103,7 +110,16 @@ def command(
             ports=ports,
         )
         del columns
-        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)
+        return run(
+            client,
+            console,
+            interrupts,
+            ports=ports,
+            as_json=as_json,
+            verbosity=verbosity,
+            windows=window,
+            again=again_by(click.get_current_context().obj or ()),
+        )
 
 
 def _delivery(dataset: str | None, delivery_id: str | None, label: str | None) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Final
@@ -106,3 +107,30 @@ def transport_option(command: Any) -> Any:
         callback=_transport,
         help="What carries the files' bytes to AWS: libcurl where it is installed, or boto3.",
     )(command)
+
+
+def _plain(_: click.Context, __: click.Parameter, wanted: bool) -> None:
+    if wanted:  # whatever this process starts is meant as well
+        os.environ["NO_COLOR"] = "1"
+
+
+def no_color_option(command: Any) -> Any:
+    """`--no-color`: as NO_COLOR in the environment."""
+    return click.option(
+        "--no-color", is_flag=True, expose_value=False, is_eager=True, callback=_plain, help="As NO_COLOR=1 does."
+    )(command)
+
+
+def verbosity_options(command: Any) -> Any:
+    """`-q`, `-v` and `--no-color`: how much is told, and how."""
+
+    def demanded(ctx: click.Context, _: click.Parameter, count: int) -> int:
+        if count and ctx.params.get("quiet"):
+            raise click.UsageError("-q and -v contradict each other: say one of them", ctx)
+        return count
+
+    quiet = click.option("-q", "--quiet", is_flag=True, is_eager=True, help="Show errors only.")
+    verbose = click.option(
+        "-v", "--verbose", "verbosity", count=True, callback=demanded, help="Tell what happens; -vv tells every event."
+    )
+    return quiet(verbose(no_color_option(command)))

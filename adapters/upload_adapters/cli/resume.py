@@ -5,7 +5,13 @@ from __future__ import annotations
 import click
 
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import bandwidth_option, jobs_option, setting_option, transport_option
+from upload_adapters.cli.options import (
+    bandwidth_option,
+    jobs_option,
+    setting_option,
+    transport_option,
+    verbosity_options,
+)
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.cli.windows import Windows, window_option
@@ -24,7 +30,7 @@ from upload_core.client import UploadClient
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@verbosity_options
 def command(
     journal: str,
     to: str | None,
@@ -36,6 +42,7 @@ def command(
     as_json: bool,
     events: bool,
     quiet: bool,
+    verbosity: int,
 ) -> int:
     """Go on with a delivery from its journal.
 
@@ -45,4 +52,4 @@ def command(
         ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
         console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
-        return run(client, console, interrupts, journal=ports.journal.name, as_json=as_json, windows=window)
+        return run(client, console, interrupts, ports=ports, as_json=as_json, verbosity=verbosity, windows=window)

@@ -1,0 +1,86 @@
+"""The few lines that end a session: what was delivered, what was not and why, where all of it is, and what to do next."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from upload_adapters.cli.output import duration, files, size
+from upload_core.messages import plain
+from upload_core.outcomes import FailedFile, Summary
+from upload_core.ports import MessageType
+
+GROUPS_MAX: Final = 5
+NAMES_MAX: Final = 3
+RESUMABLE: Final = frozenset({4, 5, 6, 8, 70, 130})
+"""Exit codes of sessions that `resume` goes on with, once their cause is gone."""
+
+Line = tuple[str, MessageType]
+
+
+def shown_path(path: str) -> str:
+    """A path as short as it can be typed from here."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") or len(relative) > len(path) else relative
+
+
+def resume_command(journal: str) -> str:
+    """What to type to go on."""
+    return f"upload-core resume {shlex.quote(shown_path(journal))}"
+
+
+def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterator[Line]:
+    """The lines, each with its category; their first says whether all went well.
+
+    `again` is the command that delivers what is mended, `full_list` the file with every file's state, where there is one.
+    """
+    counts = summary.counts
+    sent = f"; {size(summary.bytes)} sent in {duration(summary.seconds)}" if summary.bytes else ""
+    if summary.outcome == "complete":
+        what = "all files were valid already" if not sent and summary.files else f"{files(summary.files)} valid"
+        yield f"complete: {what}{sent}", "complete"
+        return
+    yield f"{summary.outcome}: {counts['valid']:,} of {files(summary.files)} valid{sent}", "error"
+    if summary.message:
+        yield plain(summary.message), "error"
+    yield from groups(summary.failed)
+    waiting = summary.files - counts["valid"] - len(summary.failed)
+    if waiting:
+        yield f"{files(waiting)} still to be sent or judged", "info"
+    there = bool(summary.journal) and Path(summary.journal).is_dir()
+    if summary.failed and there:
+        yield f"all of them: upload-core status --failed {shlex.quote(shown_path(summary.journal))}", "info"
+    if full_list:
+        yield f"every file's state: {shown_path(full_list)}", "info"
+    if there:
+        yield from _next(summary, again)
+
+
+def groups(failed: Sequence[FailedFile]) -> Iterator[Line]:
+    """What did not work, by reason, the most frequent first."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for file in failed:
+        reason = plain(file.message or "no reason was given").replace(file.relpath, "...")
+        found[file.state, reason].append(file.relpath)
+    ordered = sorted(found.items(), key=lambda group: -len(group[1]))
+    for (state, reason), names in ordered[:GROUPS_MAX]:
+        yield f"{files(len(names))} {state}: {reason}", "error"
+        for name in names[:NAMES_MAX]:
+            yield f"    {name}", "error"
+        if len(names) > NAMES_MAX:
+            yield f"    and {len(names) - NAMES_MAX:,} more", "error"
+    if len(ordered) > GROUPS_MAX:
+        rest = sum(len(names) for _, names in ordered[GROUPS_MAX:])
+        yield f"{files(rest)} for {len(ordered) - GROUPS_MAX:,} other reasons", "error"
+
+
+def _next(summary: Summary, again: str) -> Iterator[Line]:
+    if summary.outcome == "incomplete":
+        yield "next: mend them, and their rows of the index if they change; then only these are sent:", "info"
+        yield f"    {again or resume_command(summary.journal)}", "info"
+    elif summary.exit_code in RESUMABLE:
+        yield f"next: {resume_command(summary.journal)}", "info"
