@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from typing import Any
 
 from upload_adapters.cli import main, output, progress
 from upload_adapters.cli.ending import GROUPS_MAX, NAMES_MAX, ending
@@ -11,6 +12,7 @@ from upload_adapters.console import TerminalConsole
 from upload_adapters.memory import MemoryPorts, memory_ports
 from upload_core import events as ev
 from upload_core.client import UploadClient
+from upload_core.journal import Record
 from upload_core.outcomes import FailedFile, Summary
 
 COUNTS = dict.fromkeys(["ready", "pending", "failed", "transferring", "done", "valid", "invalid"], 0)
@@ -92,3 +94,50 @@ def test_a_bug_is_exit_code_70_with_a_hint_and_on_request_its_traceback(monkeypa
     monkeypatch.setenv(output.DEBUG_VARIABLE, "1")
     main(["plan", str(tmp_path), "x.csv"])
     assert "Traceback" in capsys.readouterr().err
+
+
+def deliver_by(client: UploadClient, **options: Any) -> list[str]:
+    out = io.StringIO()
+    with Progress(TerminalConsole(file=out), client, **options):
+        client.run()
+    return out.getvalue().splitlines()
+
+
+def test_verbose_tells_what_happens_and_very_verbose_everything():
+    told = [deliver_by(client_of(30), verbosity=verbosity) for verbosity in (0, 1, 2)]
+    assert sum("was found invalid" in line for line in told[0]) == LINES_MAX
+    for lines in told[1:]:
+        assert sum("was found invalid" in line for line in lines) == 30
+        assert sum("was stored in the archive" in line for line in lines) == 30
+    assert not any("was put in line" in line for line in told[1])
+    assert sum("was put in line" in line for line in told[2]) == 30
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_is_drawn_on_a_few_times_a_second_however_much_happens(monkeypatch):
+    """Tens of thousands of lines a second (`-vv`) must not draw as many pictures."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = Screen()
+    client = client_of(1)
+    began = time.monotonic()
+    with Progress(TerminalConsole(file=out), client, verbosity=2) as seen:
+        for number in range(10_000):
+            seen._notice(Record(number, "2026-11-22T07:24:36.959Z", ev.FileValidated(0)))
+    refreshes = 1 + (time.monotonic() - began) / progress.REFRESH_S
+    assert 2 <= out.getvalue().count("judged") <= 2 * refreshes
+    assert progress.WAITING_MAX <= out.getvalue().count("was accepted") <= progress.WAITING_MAX * refreshes
+    assert "lines that came too fast" in out.getvalue()
+
+
+def test_a_flood_of_one_kind_is_cut_and_says_so():
+    out = io.StringIO()
+    seen = Progress(TerminalConsole(file=out), client_of(1))
+    for offset in range(100):
+        seen._notice(Record(offset, "2026-11-22T07:24:36.959Z", ev.LogLineRejected(offset, "no row", "x")))
+    lines = out.getvalue().splitlines()
+    assert len(lines) == LINES_MAX + 1
+    assert "further lines like this (LogLineRejected)" in lines[-1]

@@ -24,6 +24,7 @@ from upload_core.lifecycle import (
     FAILED,
     FILE_STATES,
     INVALID,
+    PUBLIC_STATES,
     REPORTED,
     TRANSFERRING,
     VALID,
@@ -252,6 +253,17 @@ def stored_bytes(delivery: Delivery) -> int:
         for file, upload in delivery.uploads.items()
         if not flags[file]
     )
+
+
+def bytes_by_state(delivery: Delivery) -> dict[str, int]:
+    """How many bytes the files of each of the seven states have; looks at every file once per state."""
+    sizes = delivery.table.raw_columns().sizes
+    found: dict[str, int] = dict.fromkeys(PUBLIC_STATES, 0)
+    for code, state in enumerate(FILE_STATES):
+        if delivery.counts[code]:
+            flags = delivery.states.translate(bytes(number == code for number in range(256)))
+            found[state.shown_as] += sum(compress(sizes, flags))
+    return found
 
 
 class ClientGauge:

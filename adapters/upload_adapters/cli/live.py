@@ -188,7 +188,10 @@ def _failed(reading: Reading) -> list[Line]:
     ways: list[Line] = []
     if reading.retries:
         ways.append([head, (shown, style), (f", {_retries(reading)} so far", "dim")])
-    return [*ways, [head, (shown, style)], [head, (f"{reading.invalid + reading.given_up:,}", style)]]
+    ways.append([head, (shown, style)])
+    if reading.to_retry and len(wrong) > 1:
+        ways.append([head, (", ".join(wrong[:-1]), style)])
+    return [*ways, [head, (f"{reading.invalid + reading.given_up:,}", style)]]
 
 
 def _now(reading: Reading) -> list[Line]:

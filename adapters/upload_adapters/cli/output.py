@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -47,6 +47,16 @@ def write_cells(cells: Iterable[str]) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     line = "\t".join(printable(cell, 10_000) for cell in cells)
     sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def write_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> None:
+    """Rows of cells in columns, those of `right` flush right; blanks at the end of a line are left out."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(w) if n in right else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        write_line("  ".join(cells).rstrip())
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

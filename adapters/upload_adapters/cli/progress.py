@@ -119,6 +119,7 @@ class Progress:
         )
         self._live.start()
         self._console.live = self._live
+        self._draw()
 
     def __exit__(
         self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None

@@ -8,6 +8,7 @@ from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
     bandwidth_option,
     jobs_option,
+    journal_argument,
     setting_option,
     transport_option,
     verbosity_options,
@@ -20,7 +21,7 @@ from upload_core.client import UploadClient
 
 
 @click.command()
-@click.argument("journal", type=click.Path())
+@journal_argument
 @click.option("--to", metavar="FILE", help="The archive's deployment file, if it has moved since.")
 @jobs_option(default=None)
 @window_option
