@@ -80,7 +80,7 @@ def test_whoever_stops_reading_stops_nothing(monkeypatch, variable):
     ours, theirs = pty.openpty()
     os.close(ours)
     for fd in (writing, theirs):
-        with pytest.raises(OSError, match="Broken pipe|Input/output error"):
+        with pytest.raises(OSError, match=r"Broken pipe|Input/output error"):
             os.write(fd, b"x")
         console = TerminalConsole(file=Unbuffered(fd))  # type: ignore[arg-type]  # what is used of a file is there
         for _ in range(3):

@@ -90,9 +90,26 @@ def _past(reader: JournalReader, when: str) -> Callable[[Record], bool]:
             raise ConfigurationError(
                 f"the journal has {reader.delivery.facts.session} sessions; there is no session {number}"
             )
-        return lambda record: isinstance(record.event, ev.SessionOpened) and record.event.session > number
+        return _after_session(number)
     time_ms = moment(when, _last_ms(reader))
     return lambda record: record.time_ms > time_ms
+
+
+def _after_session(number: int) -> Callable[[Record], bool]:
+    """Whether a record comes after that session: after its end, or, if it was cut off, in what begins the next one."""
+    session, over = 0, False
+
+    def past(record: Record) -> bool:
+        nonlocal session, over
+        event = record.event
+        if isinstance(event, ev.SessionOpened):
+            session = event.session
+        if over or session > number or (session == number and isinstance(event, ev.IndexRevised)):
+            return True
+        over = session == number and isinstance(event, ev.SessionClosed)
+        return False
+
+    return past
 
 
 def _last_ms(reader: JournalReader) -> int:
