@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class CommandRow(NamedTuple):
@@ -37,7 +38,10 @@ COMMANDS: Final[dict[str, CommandRow]] = {
     "login": CommandRow("login", "Sign in with an archive."),
     "logout": CommandRow("logout", "End a sign-in."),
     "config": CommandRow("config", "Show what is configured, and where it comes from."),
+    "doctor": CommandRow("doctor", "Find out whether a delivery would work from here."),
     "validate-local": CommandRow("validate_local", "Run a local archive's validator as a process."),
+    "completion": CommandRow("completion", "Print what lets a shell complete commands."),
+    "man": CommandRow("man", "Print the manual page."),
     "demo": CommandRow("demo", "Deliver a small data set, kill it midway, resume."),
 }
 """Command -> its module and short help; the order is that of `--help`."""
@@ -58,6 +62,11 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"upload_adapters.cli.{row.module}").command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands and options that begin so, by the table: a shell waits for the answer at every tab."""
+        found = [CompletionItem(n, help=row.help) for n, row in COMMANDS.items() if n.startswith(incomplete)]
+        return found + (click.Command.shell_complete(self, ctx, incomplete) if incomplete.startswith("-") else [])
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands' short helps by the table, so that none is imported for it."""
         with formatter.section("Commands"):
@@ -67,8 +76,9 @@ class LazyGroup(click.Group):
 def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted:
         from upload_core import __version__
+        from upload_core.journal import FORMAT_VERSION
 
-        click.echo(f"upload-core {__version__}")
+        click.echo(f"upload-core {__version__} (journal format {FORMAT_VERSION})")
         ctx.exit()
 
 
@@ -78,7 +88,12 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     epilog="Every step is an event in a journal: a delivery may be killed at any instant, and the same command goes on.",
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the release."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the release, and the format of its journals.",
 )
 def cli() -> None:
     """Deliver a directory of files to an archive, judged file by file."""
@@ -96,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough. Python would complain once more at exit, so give it another place.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except SystemExit as end:  # click's own, after it answered a shell that completes
+        return end.code if isinstance(end.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - the outermost edge: every error becomes a message and an exit code
         from upload_adapters.cli.output import refuse
 

@@ -42,6 +42,11 @@ def write_line(text: str) -> None:
     write_cells([text])
 
 
+def write_raw(text: str) -> None:
+    """Text of our own that another program reads, as it stands."""
+    sys.stdout.write(text)
+
+
 def write_cells(cells: Iterable[str]) -> None:
     """A line of cells with tabs between; a tab inside a cell shows as an escape."""
     encoding = sys.stdout.encoding or "utf-8"
@@ -116,8 +121,6 @@ def code_of(error: BaseException) -> int:
 
 def refuse(error: BaseException, *, as_json: bool, journal: str = "") -> int:
     """Say why a command ends here, to people and on request as JSON; returns its exit code."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else BUG
     code, message = code_of(error), explain(error)
     if message:
         show_error(error, message)
