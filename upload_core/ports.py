@@ -289,6 +289,12 @@ class Pipeline(Protocol):
         """Give back local resources; a validator that lives in this process is asked to end."""
 
 
+def abandoned_lock(pipeline: Pipeline) -> ObjectInfo | None:
+    """What an ended validator left that keeps another from starting until it is stale, by the method of this name."""
+    ask: Callable[[], ObjectInfo | None] | None = getattr(pipeline, "abandoned_lock", None)
+    return None if ask is None else ask()
+
+
 @attrs.frozen
 class PipelineAnswer:
     """What the pipeline said: it starts a run, or a run was at work already."""
