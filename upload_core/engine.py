@@ -467,9 +467,7 @@ class Engine:
         with suppress(UploadClientError):
             if (lock := abandoned_lock(self.ports.pipeline)) is not None:
                 until_ms = round((lock.modified + self.delivery.limits.lock_staleness_s) * 1000)
-                return (
-                    f"; it left its lock, so another can start at {iso(until_ms)[:19]}Z, or as soon as the lock is gone"
-                )
+                return f"; a validator that is gone left its lock: another can start at {iso(until_ms)[:19]}Z, or once the lock is gone"
         return ""
 
     def _end_uploads(self) -> None:
