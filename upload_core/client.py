@@ -85,7 +85,9 @@ class UploadClient:
         self._prepare(n_threads, max_retries, own_agent_id, lambda_client_config, debug=debug)
         table = self._ports.index(file_index, self._ports.source)
         if not len(table):
-            raise ConfigurationError("the index lists no files; there is nothing that could be delivered")
+            raise ConfigurationError(
+                "the index lists no files; add a row for each, or make one with `upload-core index`"
+            )
         self._begin_with(dataset, delivery_id, transfer_type, table)
 
     @classmethod
@@ -112,7 +114,9 @@ class UploadClient:
         client._ports = ports
         delivery = ports.journal.open()
         if delivery is None:
-            raise JournalError(f"there is nothing to resume at {ports.journal.name}: no delivery was begun there")
+            raise JournalError(
+                f"there is nothing to resume at {ports.journal.name}; begin the delivery there, or name its journal"
+            )
         facts = delivery.facts
         client._prepare(
             facts.n_threads if n_threads is None else n_threads,
