@@ -184,7 +184,7 @@ def _given_up(desk: Desk) -> None:
     from upload_adapters.aws.oauth import Attempt
 
     attempt = Attempt(url="https://sign.in", state="s", verifier="v", nonce="n", redirect_uri="http://localhost:3000")
-    PastedSignIn(lambda text: None, lambda question: "")(attempt)
+    PastedSignIn(lambda _: None, lambda _: "")(attempt)
 
 
 def _aws(code: str, operation: str, what: str, status: int = 400) -> Callable[[Desk], None]:

@@ -42,6 +42,12 @@ class Watched:
         self.gauge = Gauge()
         self.now_s = 1_000.0
 
+    def hold(self, table: FileTable) -> None:
+        """Another index."""
+        created = ev.DeliveryCreated("d", "1", "staging", "a", "s", "file:///a", table.digest, len(table))
+        self.delivery = Delivery.begin(created, table)
+        self.delivery.client.restore("running")
+
     def read(self) -> Reading:
         now_ms = round(self.now_s * 1000)
         return self.gauge.read(
@@ -82,7 +88,7 @@ def test_a_validator_that_lags_behind_decides_the_end():
     assert reading.sending_s == pytest.approx(30)
     assert reading.behind == 360
     assert reading.left_s == pytest.approx((1_000 - 40) / 2)
-    assert live.plain(reading).endswith("; about 8 min left, 360 behind in judging")
+    assert live.plain(reading).endswith("; about 8 min left: the validator is 360 files behind")
 
 
 def test_after_the_last_file_is_sent_only_judging_is_left():
@@ -93,16 +99,47 @@ def test_after_the_last_file_is_sent_only_judging_is_left():
     assert live.plain(reading).endswith("; 25 to be judged, about 5 s left")
 
 
+def test_a_validator_that_keeps_up_is_not_blamed_for_what_it_was_not_given():
+    """While a large file takes the line, few files are judged: there are none to judge."""
+    watched = Watched(100)
+    table = FileTable.from_columns([str(n) for n in range(101)], [1_000] * 100 + [10_000_000])
+    watched.hold(table)
+    file = 100
+    move(watched.delivery, READY, TRANSFERRING, 101)
+    watched.delivery.uploads[file] = OpenUpload("id", 100_000, "print", {})
+    reading = watched.read()
+    for second in range(40):
+        watched.delivery.uploads[file].parts[second + 1] = "crc"
+        if second % 10 == 0:
+            move(watched.delivery, TRANSFERRING, VALID, 1)
+        watched.now_s += 1
+        reading = watched.read()
+    assert reading.behind == 0
+    assert reading.left_s is not None
+    # 6 MB at 100 kB/s, and 96 small files that cost next to nothing: not 96 files at one in ten seconds
+    assert 55 < reading.left_s < 80
+
+
 def test_a_large_file_at_the_end_is_not_forgotten():
     """By files the end is near; by bytes it is not, and nothing else knows of the large one."""
-    table = FileTable.from_columns([str(n) for n in range(101)], [1_000] * 100 + [10_000_000])
     watched = Watched(1)
-    created = ev.DeliveryCreated("d", "1", "staging", "a", "s", "file:///a", table.digest, 101)
-    watched.delivery = Delivery.begin(created, table)
-    watched.delivery.client.restore("running")
+    watched.hold(FileTable.from_columns([str(n) for n in range(101)], [1_000] * 100 + [10_000_000]))
     reading = watched.live_through(10, sent=10, judged=10)
     assert reading.sending_s is not None
     assert reading.sending_s > 900
+
+
+def test_small_files_after_large_ones_are_told_by_what_files_cost():
+    """Large ones went at 1 MB/s, then small ones at 10 a second: what is left is small ones."""
+    watched = Watched(1)
+    watched.hold(FileTable.from_columns([str(n) for n in range(1_010)], [10_000_000] * 10 + [100] * 1_000))
+    for _ in range(10):
+        move(watched.delivery, READY, VALID, 1)
+        for _ in range(10):
+            watched.now_s += 1
+            watched.read()
+    reading = watched.live_through(50, sent=10, judged=10)
+    assert reading.sending_s == pytest.approx(50, rel=0.6)  # by bytes alone: at once; by files alone: 147 s
 
 
 def test_nothing_sent_for_long_is_no_estimate_but_said():

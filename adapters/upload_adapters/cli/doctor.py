@@ -13,7 +13,7 @@ from upload_adapters.cli import checks, checks_archive
 from upload_adapters.cli.checks import Check, Finding, fail
 from upload_adapters.cli.config import chosen
 from upload_adapters.cli.options import JournalPath
-from upload_adapters.cli.output import write_json, write_line
+from upload_adapters.cli.output import write_hanging, write_json, write_line
 from upload_adapters.wiring import JOURNALS, TO_VARIABLE
 from upload_core.errors import ConfigurationError, JournalError, UploadClientError
 from upload_core.text import printable
@@ -40,9 +40,9 @@ def command(journal: str | None, to: str | None, as_json: bool) -> int:
         return code
     width = max(len(finding.name) for finding in found)
     for finding in found:
-        write_line(f"{MARKS[finding.verdict]}  {finding.name.ljust(width)}  {finding.found}")
+        write_hanging(f"{MARKS[finding.verdict]}  {finding.name.ljust(width)}  ", finding.found)
         if finding.remedy:
-            write_line(f"      {' ' * width}  -> {finding.remedy}")
+            write_hanging(" " * (8 + width), f"-> {finding.remedy}")
     write_line(_verdict(found))
     return code
 

@@ -68,14 +68,14 @@ def groups(failed: Sequence[FailedFile]) -> Iterator[Line]:
         found[file.state, reason].append(file.relpath)
     ordered = sorted(found.items(), key=lambda group: -len(group[1]))
     for (state, reason), names in ordered[:GROUPS_MAX]:
-        yield f"{files(len(names))} {state}: {reason}", "error"
+        yield f"{files(len(names))} {state}: {reason}", "warning"
         for name in names[:NAMES_MAX]:
-            yield f"    {name}", "error"
+            yield f"    {name}", "info"
         if len(names) > NAMES_MAX:
-            yield f"    and {len(names) - NAMES_MAX:,} more", "error"
+            yield f"    and {len(names) - NAMES_MAX:,} more", "info"
     if len(ordered) > GROUPS_MAX:
         rest = sum(len(names) for _, names in ordered[GROUPS_MAX:])
-        yield f"{files(rest)} for {len(ordered) - GROUPS_MAX:,} other reasons", "error"
+        yield f"{files(rest)} for {len(ordered) - GROUPS_MAX:,} other reasons", "warning"
 
 
 def _next(summary: Summary, again: str) -> Iterator[Line]:

@@ -7,6 +7,7 @@ when the last byte is sent at the pace of sending, and when the last file is jud
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Mapping
 from itertools import compress, islice
@@ -39,6 +40,12 @@ FORECAST_S: Final = 300.0
 SEEN_S: Final = 3.0
 """A pace that was seen for a shorter time says nothing."""
 UPLOADS_LOOKED_AT: Final = 64
+BUCKET: Final = 10
+"""Samples that count as one where costs are told apart: within seconds, files come in bursts."""
+ALIKE: Final = 0.05
+"""Files and bytes that vary together so closely cannot be told apart."""
+BUSY_S: Final = 5.0
+"""A validator with more than so long a queue is busy all the time; a shorter one is how the conversation works."""
 
 STORED: Final = (DONE, REPORTED, VALID, INVALID)
 _IS_STORED: Final = bytes(code in STORED for code in range(len(FILE_STATES))).ljust(256, b"\0")
@@ -84,6 +91,8 @@ class Reading:
     """How long the archive has been out of reach."""
     outage_left_s: float | None = None
     paused: Mapping[str, str] = {}
+    stopping: bool = False
+    """Whether an end was asked for."""
     silent_s: float | None = None
     """How long nothing was heard of a validator that is at work."""
     silent_left_s: float | None = None
@@ -149,15 +158,8 @@ class Gauge:
         self._see(_Sample(steady_s, sent, sent_bytes, judged))
         pace, forecast = self._since(steady_s, PACE_S), self._since(steady_s, FORECAST_S)
         to_send = len(delivery) - sent - counts[ABANDONED]
-        sending_s = (
-            _slower(_left(to_send, forecast[0]), _left(total_bytes - sent_bytes, forecast[1])) if to_send else 0.0
-        )
-        to_judge = len(delivery) - judged - counts[ABANDONED]
-        judging_s = _left(to_judge, forecast[2])
-        if not to_judge:
-            judging_s = 0.0
-        elif judging_s is not None:
-            judging_s = None if sending_s is None else max(judging_s, sending_s)
+        sending_s = self._sending_s(to_send, total_bytes - sent_bytes)
+        judging_s = _judging_s(len(delivery) - judged - counts[ABANDONED], sent - judged, forecast[2], sending_s)
         level = facts.level or facts.n_threads
         created = delivery.created
         silence_s = (now_ms - facts.heard_ms) / 1000 if facts.heard_ms and delivery.client_state == "running" else None
@@ -185,6 +187,7 @@ class Gauge:
             outage_s=(now_ms - facts.outage_ms) / 1000 if facts.outage_ms else None,
             outage_left_s=limits.outage_s - (now_ms - facts.outage_ms) / 1000 if facts.outage_ms else None,
             paused=dict(facts.paused),
+            stopping=bool(facts.stop_requested),
             silent_s=silence_s,
             silent_left_s=None if silence_s is None else limits.validator_silence_s - silence_s,
             lock_s=limits.lock_staleness_s - (now_ms - facts.lock_ms) / 1000 if facts.lock_etag else None,
@@ -214,19 +217,57 @@ class Gauge:
             max(0, latest.judged - first.judged) / passed,
         )
 
+    def _sending_s(self, files: int, size: int) -> float | None:
+        """How long sending so much more takes, by what files and bytes were seen to cost."""
+        if not files:
+            return 0.0
+        by_file, by_byte = self._costs()
+        seconds = by_file * files + by_byte * max(0, size)
+        return seconds if by_file or by_byte else None
 
-def _left(amount: int, per_s: float | None) -> float | None:
-    if amount <= 0:
+    def _costs(self) -> tuple[float, float]:
+        """Seconds per file and per byte that account for what was sent; (0, 0) if that says nothing.
+
+        A time of many small files and one of a few large ones tell the two apart; where all files are alike they cannot
+        be, and need not be: then it is told by bytes.
+        """
+        samples = [*list(self._samples)[::BUCKET], self._latest]
+        steps = [
+            (
+                after.time_s - before.time_s,
+                max(0, after.sent - before.sent),
+                max(0, after.sent_bytes - before.sent_bytes),
+            )
+            for before, after in itertools.pairwise(samples)
+        ]
+        time_s, files, size = (sum(column) for column in zip(*steps, strict=True)) if steps else (0.0, 0, 0)
+        if time_s < SEEN_S or not (files or size):
+            return 0.0, 0.0
+        by_file, by_byte = (0.0, time_s / size) if size else (time_s / files, 0.0)
+        if files and size:
+            # least squares of time by files and bytes; the unit of bytes is the mean file, so that both weigh the same
+            unit = size / files
+            ff, fb = sum(f * f for _, f, _ in steps), sum(f * b for _, f, b in steps) / unit
+            bb = sum(b * b for _, _, b in steps) / unit**2
+            ft, bt = sum(t * f for t, f, _ in steps), sum(t * b for t, _, b in steps) / unit
+            apart = ff * bb - fb * fb
+            if apart > ALIKE * ff * bb:
+                by_file, by_byte = max(0.0, ft * bb - bt * fb), max(0.0, bt * ff - ft * fb) / unit
+        told = by_file * files + by_byte * size
+        return (by_file * time_s / told, by_byte * time_s / told) if told else (0.0, 0.0)
+
+
+def _judging_s(to_judge: int, behind: int, per_s: float | None, sending_s: float | None) -> float | None:
+    """How long it takes until everything is judged.
+
+    A validator that has nothing to do does not show how fast it is: then the last verdict follows the last file.
+    """
+    if not to_judge:
         return 0.0
-    return amount / per_s if per_s else None
-
-
-def _slower(by_files: float | None, by_bytes: float | None) -> float | None:
-    """What takes longer; a large file is not over for a while, and then only its bytes tell."""
-    known = [seconds for seconds in (by_files, by_bytes) if seconds is not None]
-    if by_bytes is None:
+    if sending_s is None or not per_s:
         return None
-    return max(known)
+    waiting_s = behind / per_s
+    return max(to_judge / per_s, sending_s) if waiting_s > BUSY_S else sending_s + waiting_s
 
 
 def _largest(delivery: Delivery) -> Large | None:

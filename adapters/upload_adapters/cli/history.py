@@ -7,7 +7,7 @@ from itertools import islice
 import click
 
 from upload_adapters.cli.options import journal_argument
-from upload_adapters.cli.output import duration, size, write_line
+from upload_adapters.cli.output import duration, size, write_hanging, write_line
 from upload_adapters.cli.reading import open_reader
 from upload_core import events as ev
 from upload_core.errors import ConfigurationError
@@ -65,7 +65,7 @@ class _Story:
     def between(self, record: Record) -> None:
         """Something that is not about the file."""
         self._parts.tell()
-        write_line(f"{_when(record.time)}      {describe(record.event)}")
+        write_hanging(f"{_when(record.time)}      ", describe(record.event))
 
     def add(self, record: Record, event: ev.FileEvent) -> None:
         """The next event of the file."""
@@ -86,7 +86,7 @@ class _Story:
             case ev.FileValidated() | ev.FileInvalidated() if self._told_ms:
                 more = f" ({duration((now_ms - self._told_ms) / 1000)} after it was announced)"
                 self._told_ms = 0
-        write_line(f"{_when(record.time)}  it {describe(event)}{more}")
+        write_hanging(f"{_when(record.time)}  ", f"it {describe(event)}{more}")
 
     def end(self) -> None:
         """What it comes to."""

@@ -72,6 +72,8 @@ def plain(reading: Reading) -> str:
 
 def _doing(reading: Reading) -> str:
     """What it waits for, or when it will end."""
+    if reading.stopping:
+        return "ending in order"
     if reading.outage_s is not None:
         left_s = reading.outage_left_s or 0.0
         left = f", given up after {span(left_s)} more" if left_s > 0 else ""
@@ -94,9 +96,8 @@ def _forecast(reading: Reading) -> str:
     if reading.judging_s is None:
         return f"sent in about {span(reading.sending_s)}; the validator judged nothing yet"
     about = f"about {span(reading.judging_s)} left"
-    # told only where it decides: a lag of seconds is how the conversation works
     if reading.judging_s > reading.sending_s * 1.2 + 10:
-        return f"{about}, {reading.behind:,} behind in judging"
+        return f"{about}: the validator is {reading.behind:,} files behind"
     return about
 
 
@@ -122,7 +123,7 @@ def _retries(reading: Reading) -> str:
 
 def _headline(reading: Reading) -> list[Line]:
     bad = reading.outage_s is not None or reading.state in ("stopped", "lock_lost", "crashed")
-    waits = bad or reading.paused or reading.state != "running" or (reading.silent_s or 0) > QUIET_S
+    waits = bad or reading.stopping or reading.paused or reading.state != "running" or (reading.silent_s or 0) > QUIET_S
     style = "bold yellow" if bad else "yellow" if waits else "bold"
     name, doing = (printable(reading.name, 100), "bold cyan"), (_doing(reading), style)
     since = (f", {span(reading.elapsed_s)} so far", "dim")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -40,6 +42,17 @@ def write_json(data: Mapping[str, Any]) -> None:
 def write_line(text: str) -> None:
     """One line of data that a person may read as well."""
     write_cells([text])
+
+
+def write_hanging(head: str, text: str) -> None:
+    """A line that on a terminal goes on beneath its own beginning; elsewhere a line is a line."""
+    if not sys.stdout.isatty():
+        write_line(head + text)
+        return
+    width = max(len(head) + 20, shutil.get_terminal_size().columns)
+    shown = head + printable(text, 10_000)
+    for line in textwrap.wrap(shown, width, subsequent_indent=" " * len(head), drop_whitespace=False):
+        write_line(line.rstrip())
 
 
 def write_raw(text: str) -> None:

@@ -159,6 +159,13 @@ class Progress:
             self._dropped += len(self._waiting) == WAITING_MAX
             self._waiting.append((text, mtype))
 
+    def announce(self, text: str) -> bool:
+        """Have a line shown with the next picture; False if none is drawn. May be called by a signal's handler."""
+        if self._live is None or self._console.live is None:
+            return False
+        self._waiting.append((text, "warning"))
+        return True
+
     def _flush(self) -> None:
         lines: list[tuple[str, MessageType]] = []
         while self._waiting:

@@ -88,8 +88,9 @@ def run(
     try:
         with (
             PauseWatch(client, Path(ports.journal.name), windows),
-            Progress(console, client, ports, verbosity=verbosity),
+            Progress(console, client, ports, verbosity=verbosity) as progress,
         ):
+            interrupts.announce = progress.announce
             summary = client.run()
     except Exception as error:  # noqa: BLE001 - every end of a session is reported in the same way
         summary = _ended_by(error, client)
