@@ -67,6 +67,12 @@ class Judge(MemoryValidator):
     seconds = 0.004
     strict = False
 
+    def _new_rows(self) -> list[list[str]]:
+        # it writes each verdict as it comes, not all of them when the last one is there
+        self._waiting: list[list[str]] = [*getattr(self, "_waiting", []), *super()._new_rows()]
+        taken, self._waiting = self._waiting[:5], self._waiting[5:]
+        return taken
+
     def _judge(self, relpath: str) -> Any:
         time.sleep(self.seconds)
         return super()._judge(relpath)
@@ -169,7 +175,7 @@ def place(small: int, large: int = 0, columns: int = COLUMNS, rows: int = ROWS) 
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(chance.randbytes(chance.randint(8_000, 60_000)))
         for number in range(large):
-            (archive.source / f"mosaic_{number}.fits").write_bytes(chance.randbytes(MIB) * 96)
+            (archive.source / f"stack_{number}.fits").write_bytes(chance.randbytes(MIB) * 96)
         (root / "bin").mkdir()
         script = root / "bin" / "upload-core"
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m upload_adapters.cli "$@"\n')
@@ -193,9 +199,9 @@ JOURNAL = ".upload-core/m31-0001-staging"
 def healthy() -> None:
     """A run that goes well, and the same on forty columns."""
     for name, columns in (("healthy", COLUMNS), ("narrow", 40)):
-        Judge.seconds = 0.04
-        with place(900, 2, columns=columns) as (_, terminal):
-            terminal.type(f"{DELIVER} --max-bandwidth 9MB/s")
+        Judge.seconds = 0.06
+        with place(700, 2, columns=columns) as (_, terminal):
+            terminal.type(f"{DELIVER} --max-bandwidth 6MB/s")
             terminal.wait_for(r"files behind", 60)
             time.sleep(6)
             terminal.picture(name, "upload-core deliver" if columns == COLUMNS else "40 columns")

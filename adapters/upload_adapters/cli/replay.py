@@ -61,7 +61,7 @@ def command(journal: str, until: str | None, with_files: bool, as_json: bool) ->
 def _besides(delivery: Delivery) -> Iterator[str]:
     """What else was the case then, where it explains what was going on."""
     facts = delivery.facts
-    yield f"session {facts.session}, validation run {facts.run}, {facts.retries_total:,} retries so far"
+    yield f"session {facts.session}, validation run {facts.run}, retries so far: {facts.retries_total:,}"
     if facts.outage_ms:
         yield f"the archive was out of reach since {iso(facts.outage_ms)}"
     if facts.paused:

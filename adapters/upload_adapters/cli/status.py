@@ -183,7 +183,8 @@ def _counts(counts: Any) -> str:
 def _in_words(watch: Watch) -> str:
     opened, facts = watch.opened, watch.reader.delivery.facts
     event = opened.event if opened is not None else None
-    who = f"process {event.pid} on {event.host}" if isinstance(event, ev.SessionOpened) else "its process"
+    known = isinstance(event, ev.SessionOpened) and event.pid
+    who = f"process {event.pid} on {event.host}" if known else "its process"  # type: ignore[union-attr]  # it is known
     match watch.session:
         case "running":
             since = f" since {opened.time}" if opened is not None else ""
