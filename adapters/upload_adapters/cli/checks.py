@@ -93,9 +93,8 @@ def packages() -> Iterator[Finding]:
     yield ok("upload-core", f"{__version__}, journal format {FORMAT_VERSION}")
     there: list[str] = []
     for name, least in _required():
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
+        version = _version(name)
+        if version is None:
             if name in FASTER:
                 yield warn(name, "is not installed", FASTER[name])
             else:
@@ -105,6 +104,13 @@ def packages() -> Iterator[Finding]:
             yield fail(name, f"is {version}", f"pip install --upgrade '{name}>={least}'", 2)
         there.append(f"{name} {version}")
     yield ok("packages", ", ".join(there) or "their versions are unknown: upload-core was not installed, only found")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _required() -> Iterator[tuple[str, str]]:

@@ -11,7 +11,9 @@ from upload_adapters import deployments
 from upload_adapters.cli.checks import Check, Finding, disk, fail, ok, warn
 from upload_adapters.cli.output import files, size, span
 from upload_adapters.clock import SystemClock
+from upload_adapters.journal_reader import JournalReader, segment_name
 from upload_core.errors import ConfigurationError, JournalDamagedError, JournalVersionError, UploadClientError
+from upload_core.journal import is_torn
 from upload_core.text import printable
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ AHEAD_S: Final = 60.0
 AHEAD_MAX_S: Final = 900.0
 """Clocks that are further apart: AWS refuses what is signed, and sign-ins count as expired."""
 LOW_S: Final = 1_800.0
+REMEDY: Final = "restore it from a copy, or move it away and deliver again: what is valid is not sent again"
 
 
 # --- a journal -----------------------------------------------------------------------------------
@@ -31,7 +34,6 @@ def journal(path: Path) -> Check:
 
     def check() -> Iterator[Finding]:
         from upload_adapters.cli.watching import CUT_OFF, RUNNING, Watch
-        from upload_adapters.journal_reader import JournalReader
 
         reader = JournalReader(path, snapshots=False)
         shown = printable(str(path), 200)
@@ -41,9 +43,12 @@ def journal(path: Path) -> Check:
         try:
             whole = reader.advance()
         except (JournalDamagedError, JournalVersionError) as error:
-            yield fail(
-                "journal", str(error), "restore it from a copy, or deliver again with --journal and another place", 7
-            )
+            yield fail("journal", str(error), REMEDY, 7)
+            return
+        if not whole and not _torn(reader):
+            end = reader.position
+            damage = f"{segment_name(end.segment)} is damaged after record {end.seq:,} (offset {end.offset:,})"
+            yield fail("journal", damage, REMEDY, 7)
             return
         held = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
         found = f"{reader.position.seq:,} records of {files(len(reader.delivery))}, {size(held)}, all whole"
@@ -62,6 +67,14 @@ def journal(path: Path) -> Check:
         yield from disk(path, "journal disk")()
 
     return check
+
+
+def _torn(reader: JournalReader) -> bool:
+    """Whether what follows the last whole record is no more than a batch that was being written."""
+    end = reader.position
+    with (reader.path / segment_name(end.segment)).open("rb") as file:
+        file.seek(end.offset)
+        return is_torn(file.read(), end.seq)
 
 
 # --- an archive ----------------------------------------------------------------------------------

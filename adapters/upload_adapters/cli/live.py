@@ -127,7 +127,8 @@ def _headline(reading: Reading) -> list[Line]:
     style = "bold yellow" if bad else "yellow" if waits else "bold"
     name, doing = (printable(reading.name, 100), "bold cyan"), (_doing(reading), style)
     since = (f", {span(reading.elapsed_s)} so far", "dim")
-    return [[name, since, (": ", ""), doing], [name, (": ", ""), doing], [doing]]
+    brief = (doing[0].partition(":")[0].partition(",")[0], style)
+    return [[name, since, (": ", ""), doing], [name, (": ", ""), doing], [doing], [brief]]
 
 
 def _stages(reading: Reading, width: int, *, unicode: bool) -> Iterator[list[Line]]:
