@@ -214,7 +214,7 @@ def narrow() -> None:
     Judge.seconds = 0.06
     with place(700, 2, columns=40, rows=16) as (_, terminal):
         terminal.type(f"{DELIVER} --max-bandwidth 6MB/s")
-        terminal.wait_for(r"stack_\d.fits [2-9]\d %|largest [2-9]\d %")
+        terminal.wait_for(r"^sent +[3-6]\d\d of")
         terminal.picture("narrow", "40 columns")
 
 
