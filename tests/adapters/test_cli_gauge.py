@@ -120,6 +120,16 @@ def test_a_validator_that_keeps_up_is_not_blamed_for_what_it_was_not_given():
     assert 55 < reading.left_s < 80
 
 
+def test_a_validator_shows_its_pace_only_while_it_has_work():
+    """It was given nothing for a minute; since then it judges ten a second of the three hundred that wait."""
+    watched = Watched()
+    watched.live_through(60, sent=1, judged=1)
+    move(watched.delivery, READY, DONE, 300)
+    reading = watched.live_through(10, sent=1, judged=10)
+    assert reading.judged_per_s == pytest.approx(7, abs=2)
+    assert watched.gauge._judging_pace() == pytest.approx(10, rel=0.15)
+
+
 def test_a_large_file_at_the_end_is_not_forgotten():
     """By files the end is near; by bytes it is not, and nothing else knows of the large one."""
     watched = Watched(1)

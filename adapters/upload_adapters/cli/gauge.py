@@ -156,10 +156,12 @@ class Gauge:
         total_bytes = delivery.table.total_bytes
         sent_bytes = min(sent_bytes, total_bytes)
         self._see(_Sample(steady_s, sent, sent_bytes, judged))
-        pace, forecast = self._since(steady_s, PACE_S), self._since(steady_s, FORECAST_S)
+        pace = self._since(steady_s, PACE_S)
         to_send = len(delivery) - sent - counts[ABANDONED]
         sending_s = self._sending_s(to_send, total_bytes - sent_bytes)
-        judging_s = _judging_s(len(delivery) - judged - counts[ABANDONED], sent - judged, forecast[2], sending_s)
+        judging_s = _judging_s(
+            len(delivery) - judged - counts[ABANDONED], sent - judged, self._judging_pace(), sending_s
+        )
         level = facts.level or facts.n_threads
         created = delivery.created
         silence_s = (now_ms - facts.heard_ms) / 1000 if facts.heard_ms and delivery.client_state == "running" else None
@@ -217,6 +219,15 @@ class Gauge:
             max(0, latest.judged - first.judged) / passed,
         )
 
+    def _judging_pace(self) -> float | None:
+        """Files judged per second while there was work for the validator all the time; else it does not show its pace."""
+        passed_s, judged = 0.0, 0
+        for before, after in itertools.pairwise([*self._samples, self._latest]):
+            done = after.judged - before.judged
+            if before.sent - before.judged > max(0, done) and after.sent > after.judged:
+                passed_s, judged = passed_s + after.time_s - before.time_s, judged + max(0, done)
+        return judged / passed_s if passed_s >= SEEN_S else None
+
     def _sending_s(self, files: int, size: int) -> float | None:
         """How long sending so much more takes, by what files and bytes were seen to cost."""
         if not files:
@@ -264,8 +275,10 @@ def _judging_s(to_judge: int, behind: int, per_s: float | None, sending_s: float
     """
     if not to_judge:
         return 0.0
-    if sending_s is None or not per_s:
+    if sending_s is None:
         return None
+    if not per_s:
+        return None if behind else sending_s
     waiting_s = behind / per_s
     return max(to_judge / per_s, sending_s) if waiting_s > BUSY_S else sending_s + waiting_s
 

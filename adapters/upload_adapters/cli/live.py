@@ -59,7 +59,8 @@ def text(reading: Reading, width: int, *, unicode: bool = True) -> Any:
 
 def plain(reading: Reading) -> str:
     """The reading in one line, for a log."""
-    parts = [f"{reading.sent:,} of {reading.files:,} files sent ({_bytes(reading)}{_rate(reading)})"]
+    amount = size(reading.bytes) if reading.all_sent else _bytes(reading) + _rate(reading)
+    parts = [f"{reading.sent:,} of {reading.files:,} files sent ({amount})"]
     parts.append(f"{reading.judged:,} judged")
     parts += _wrong(reading)
     if reading.retries:
