@@ -77,7 +77,7 @@ $(VENV)/.created:
 
 $(VENV)/.runtime: $(VENV)/.created pyproject.toml
 	@echo "Installing upload-core into $(VENV)"
-	@$(PIP) --editable '.[parquet]'
+	@$(PIP) --editable '.[parquet,report]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.created pyproject.toml

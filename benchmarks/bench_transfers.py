@@ -50,7 +50,7 @@ class Cost:
     rss_kib: int
     said: str = ""
     connections: int = 0
-    requests: int = 0
+    requests: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -73,8 +73,8 @@ class Contender:
             raise RuntimeError(f"{self.name} did not store all of {self.work}: {stats}")
         if self.asserts and stats["asserted"] < self.work.files:
             raise RuntimeError(f"{self.name} did not assert every checksum: {stats}")
-        requests = sum(stats["requests"].values())
-        self.costs.append(Cost(cost.wall_s, cost.cpu_s, cost.rss_kib, cost.said, stats["connections_max"], requests))
+        seen = stats["connections_max"], stats["requests"]
+        self.costs.append(Cost(cost.wall_s, cost.cpu_s, cost.rss_kib, cost.said, *seen))
         return cost.cpu_s
 
     def median(self, what: str) -> float:
@@ -87,7 +87,7 @@ def measured(command: Sequence[str], **environment: str) -> Cost:
     with tempfile.NamedTemporaryFile("r") as out:
         done = subprocess.run(
             [str(program("measure")), out.name, *command],
-            env={**_inherited(), **KEYS, **environment},
+            env={**inherited(), **KEYS, **environment},
             capture_output=True,
             text=True,
             check=False,
@@ -98,7 +98,7 @@ def measured(command: Sequence[str], **environment: str) -> Cost:
     return Cost(found["wall_s"], found["cpu_s"], found["rss_kib"], done.stdout)
 
 
-def _inherited() -> dict[str, str]:
+def inherited() -> dict[str, str]:
     """Our environment, in which Python may keep what it compiled: nobody compiles a program at each start."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
@@ -380,5 +380,28 @@ def t6(scale: Scale) -> Iterator[Figure]:
     yield Figure("T6", f"{files:,} x 64 B: memory per file above the start", Goal("<=", 150, "B"), grown, "B")
 
 
-FIGURES: Final = {"T1": t1, "T2": t2, "T3": t3, "T4": t4, "T5": t5, "T6": t6}
+def t9(scale: Scale) -> Iterator[Figure]:
+    """Requests at the archive, beside those that a file takes at least: one, or its parts and two more."""
+    part = 8 << 20
+    small, large = work_sets.small(scale(10_000, 500)), work_sets.large(2, scale(1 << 30, 100 << 20))
+    for kind, work, least in (
+        ("small", small, small.files),
+        ("large", large, large.files * (-(-large.size // part) + 2)),
+    ):
+        comparison = Comparison("T9", work, "file", scale).measure(*_ours(kind)[:1], rounds=1)
+        asked = {name: count for name, count in comparison.contenders[OURS].costs[-1].requests.items() if count}
+        yield Figure(
+            "T9",
+            f"{work.files:,} x {work.size:,} B: requests, beyond the least and {EXTRA} for the whole delivery",
+            Goal("<=", 0, ""),
+            max(0, sum(asked.values()) - least - EXTRA),
+            "",
+            beside={name: str(count) for name, count in asked.items()},
+        )
+
+
+EXTRA: Final = 4
+"""A listing of objects and one of open uploads before the first file, and the latter once more at the end; one to spare."""
+
+FIGURES: Final = {"T1": t1, "T2": t2, "T3": t3, "T4": t4, "T5": t5, "T6": t6, "T9": t9}
 TITLE: Final = "Transfers, beside other programs"

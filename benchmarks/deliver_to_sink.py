@@ -11,6 +11,7 @@ that waits already; without it one is started here). Prints one line of JSON, an
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -32,6 +33,7 @@ from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import UploadClient
 from upload_core.ports import Archive, Clock, Dispatcher, Ports
+from upload_core.wire import Keys
 
 if TYPE_CHECKING:
     import subprocess
@@ -125,12 +127,13 @@ def ports_for(options: Any, validator: str, console: SilentConsole) -> Ports:
     """The ports of one delivery below `options.directory`."""
     clock = SystemClock()
     directory = options.directory
+    control = DirectoryControlBucket(os.path.join(directory, "control"))
     return Ports(
         journal=DirectoryJournal(os.path.join(directory, "journal")),
         source=DirectorySource(options.source),
         archive=archive_for(options.transport, options.url, options.bucket, options.ca),
-        control=DirectoryControlBucket(os.path.join(directory, "control")),
-        pipeline=SocketPipeline(validator),
+        control=control,
+        pipeline=SocketPipeline(validator, control, Keys("demo", "1", "staging").validator_lock),
         identity=OperatingSystemIdentity(),
         dispatcher=dispatcher_for(options.transport, clock),
         console=console,
@@ -213,6 +216,7 @@ def main() -> int:
     """Deliver, and print what it took."""
     import json
 
+    gc.set_threshold(50_000)  # as the command line does
     options = _options(sys.argv[1:])
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
     os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from upload_adapters.local.control import DirectoryControlBucket
 from upload_core.errors import PipelineError
 from upload_core.logs import AppendLog
-from upload_core.ports import Pipeline, PipelineAnswer
+from upload_core.ports import ControlBucket, Pipeline, PipelineAnswer
 from upload_core.wire import SELF, Keys, encode_rows, parse_index
 
 AGENT_ID: Final = "sink-validator"
@@ -34,8 +34,11 @@ _SOCKET_TIMEOUT_S: Final = 60.0
 class SocketPipeline:
     """Has the waiting validator begin; the answer comes once its `init` row is written."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, control: ControlBucket, lock: str) -> None:
+        """`lock` is the validator's in that control bucket: one that a killed client started is at work still."""
         self._path = path
+        self._control = control
+        self._lock = lock
         self._running = False
 
     def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
@@ -53,7 +56,7 @@ class SocketPipeline:
         return PipelineAnswer(message="a validator in another process")
 
     def is_running(self) -> bool:
-        return self._running
+        return self._running or self._control.head(self._lock) is not None
 
     def close(self) -> None: ...
 

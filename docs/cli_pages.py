@@ -16,8 +16,18 @@ def help_pages() -> Iterator[str]:
     for name in COMMANDS:
         command = cli.get_command(group, name)
         assert command is not None
-        context = click.Context(command, group, name, terminal_width=WIDTH, max_content_width=WIDTH)
-        yield f"\n## {name}\n\n```text\n{command.get_help(context)}\n```"
+        yield from _help_of(command, group, name, 2)
+
+
+def _help_of(command: click.Command, parent: click.Context, name: str, level: int) -> Iterator[str]:
+    """The help of a command, and below it that of each command of a group."""
+    context = click.Context(command, parent, name, terminal_width=WIDTH, max_content_width=WIDTH)
+    yield f"\n{'#' * level} {name}\n\n```text\n{command.get_help(context)}\n```"
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from _help_of(found, context, below, level + 1)
 
 
 def exit_code_rows() -> Iterator[str]:

@@ -1,88 +1,92 @@
-"""The README is true: its commands print what it shows, and its program delivers."""
+"""The README is true: in a fresh clone, its commands install and deliver, and print what it shows."""
 
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tests.command_line import ROOT, environment
-from upload_adapters.cli.demo_data import fits
+from tests.command_line import ROOT
+from tests.pages import Desk, blocks, checkout
 
 README = (ROOT / "README.md").read_text("utf-8")
-SCREEN_LINES = 48
+SCREEN_LINES = 40
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def texts(language: str) -> list[str]:
+    return [block.text for block in blocks(README) if block.language == language]
 
 
-def commands(block: str) -> Iterator[tuple[str, str]]:
-    """Each command of a console block with what it prints."""
-    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        command, _, output = part.partition("\n")
-        yield command, output
+def needed(names: Iterable[str]) -> set[str]:
+    """These packages and all that they need, by the names of their distributions."""
+    found: set[str] = set()
+    pending = [Requirement(name) for name in names]
+    while pending:
+        asked = pending.pop()
+        name = canonicalize_name(asked.name)
+        if name in found or (asked.marker is not None and not asked.marker.evaluate({"extra": ""})):
+            continue
+        found.add(name)
+        pending += map(Requirement, distribution(name).requires or [])
+    return found
 
 
-def without_figures_of_the_day(text: str) -> str:
-    text = re.sub(r"\d+\.\d s\b", "0.0 s", text)
-    return re.sub(
-        r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME", re.sub(r"\b(record )?\d+(?= (records|of TIME|of 20))", r"\1N", text)
-    )
+def offline(root: Path) -> dict[str, str]:
+    """What has pip build the clone from here, and find what it needs, and nothing else, as if it had been downloaded."""
+    asked = re.search(r"pip install --quiet \. (.*)", README)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    names = [
+        *project["project"]["dependencies"],
+        *project["build-system"]["requires"],
+        *(asked[1].split() if asked else []),
+    ]
+    dependencies = root / "dependencies"
+    dependencies.mkdir()
+    for name in needed(names):
+        found = distribution(name)
+        for top in {path.parts[0] for path in found.files or []} - {".."}:
+            link = dependencies / top
+            if not link.exists():
+                link.symlink_to(Path(str(found.locate_file(top))))
+    pip = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return pip | {"PYTHONPATH": str(dependencies)}
 
 
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that a reader of the README works in: four images, `upload-core` on the path."""
-    root = tmp_path_factory.mktemp("readme")
-    (root / "images").mkdir()
-    for number in range(1, 5):
-        (root / "images" / f"m31_{number:04d}.fits").write_bytes(fits("M31", number))
-    (root / "bin").mkdir()
-    script = root / "bin" / "upload-core"
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m upload_adapters.cli "$@"\n')
-    script.chmod(0o755)
-    return root
+@pytest.mark.slow
+def test_in_a_fresh_clone_every_command_prints_what_the_readme_shows(tmp_path):
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    checkout(clone)
+    desk = Desk(clone, bare=True, env=offline(tmp_path))
+    try:
+        assert desk.follow((clone / "README.md").read_text("utf-8")) == []
+        asked = "command -v upload-core; cd /; python -c 'import upload_core as u; print(u.__file__)'"
+        where, _ = desk.shell.run(asked)
+        assert [line for line in where.split() if not line.startswith(f"{clone}/venv/")] == []
+    finally:
+        desk.close()
 
 
-def run(desk: Path, *arguments: str) -> str:
-    env = environment()
-    env["PATH"] = f"{desk / 'bin'}:{env['PATH']}"
-    done = subprocess.run(
-        arguments, cwd=desk, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
-    )
-    return done.stdout
-
-
-def test_the_commands_print_what_the_readme_shows_and_the_program_delivers_the_same(desk):
-    first, second = blocks("console")
-    (program,) = blocks("python")
-    (printed,) = blocks("text")
-    for command, output in commands(first):
-        assert without_figures_of_the_day(run(desk, "sh", "-c", command)) == without_figures_of_the_day(output), command
-    assert run(desk, sys.executable, "-W", "error", "-c", program) == printed
-    for command, output in commands(second):
-        assert without_figures_of_the_day(run(desk, "sh", "-c", command)) == without_figures_of_the_day(output), command
-
-
-def test_the_first_screen_shows_what_it_is_the_commands_and_the_program():
+def test_the_first_screen_shows_what_it_is_and_how_to_install_deliver_and_resume():
     screen = "\n".join(README.splitlines()[:SCREEN_LINES])
     for needed in (
         "Delivers a directory",
-        "make demo",
-        "make test",
+        "pip install",
         "upload-core index",
         "upload-core deliver",
-        "UploadClient",
-        "complete 4 of 4",
+        "complete: 4 files valid",
+        "kill -9",
+        "make demo",
     ):
         assert needed in screen
 
 
 def test_the_program_is_ten_lines():
-    (program,) = blocks("python")
+    (program,) = texts("python")
     assert len([line for line in program.splitlines() if line.strip()]) <= 10
 
 
@@ -93,3 +97,10 @@ def test_every_page_and_command_it_names_exists():
         assert (ROOT / page).exists(), page
     for command in re.findall(r"upload-core ([a-z-]+)", README):
         assert command in COMMANDS
+
+
+def test_only_what_is_asked_for_stands_in_for_a_download():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {"boto3", "botocore", "msgspec"} <= needed(project["dependencies"])
+    assert {"pandas", "pytest"} & needed(project["dependencies"]) == set()
+    assert {"pandas", "numpy"} <= needed(["pandas"])

@@ -32,6 +32,7 @@ from upload_core.journal import Record
 from upload_core.outcomes import Summary
 from upload_core.ports import Ports
 from upload_core.release import __version__
+from upload_core.replayed import Replayed, replay
 
 resume = UploadClient.resume
 
@@ -57,6 +58,7 @@ __all__ = [
     "PipelineError",
     "Ports",
     "Record",
+    "Replayed",
     "SourceError",
     "StoppedError",
     "Summary",
@@ -64,5 +66,6 @@ __all__ = [
     "UploadClientError",
     "ValidatorStoppedError",
     "__version__",
+    "replay",
     "resume",
 ]

@@ -21,7 +21,7 @@ def crc32_base64(value: int) -> str:
     >>> crc32_base64(0xC87D8619)
     'yH2GGQ=='
     """
-    return base64.b64encode(value.to_bytes(4, "big")).decode("ascii")
+    return binascii.b2a_base64(value.to_bytes(4, "big"), newline=False).decode("ascii")
 
 
 def parse_checksum(text: str) -> int:

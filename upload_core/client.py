@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from upload_core import commands as cmd
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.engine import Callback, Engine, Observer
+from upload_core.engine import Engine
 from upload_core.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
@@ -29,9 +29,10 @@ from upload_core.errors import (
 )
 from upload_core.files import ClientFile, FileTable
 from upload_core.journal import Record
+from upload_core.notebook import delivery_html
 from upload_core.opening import connect, open_delivery
 from upload_core.outcomes import Summary
-from upload_core.ports import Ports, TransferType
+from upload_core.ports import Callback, Observer, Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
 from upload_core.views import STATE_HEADER, client_file, state_name, state_rows, summary_of
@@ -147,7 +148,7 @@ class UploadClient:
         self.lambda_client_config = lambda_client_config
         self._own_agent_id_given = own_agent_id is not None
         self._engine: Engine | None = None
-        self._observers: list[Observer] = []
+        self._observers: list[Observer] = list(self._ports.observers)
         self._opened = False
         self._quit = False
         self._stop_reason: str | None = None
@@ -277,6 +278,7 @@ class UploadClient:
         engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
         if self.debug:
             self._observers.insert(0, Observer(self._show))
+        engine.client_config = self.lambda_client_config
         engine.pauses = self._pauses
         if self._stop_reason is not None:
             engine.request_stop(self._stop_reason)
@@ -387,7 +389,7 @@ class UploadClient:
         """Have the archive start a validation run, unless one is at work already."""
         engine = self._require_engine()
         if self._wants_run:
-            self._guarded(lambda: engine.start_pipeline(self.lambda_client_config))
+            self._guarded(engine.start_pipeline)
 
     @property
     def _wants_run(self) -> bool:
@@ -496,6 +498,10 @@ class UploadClient:
         self.quit(exception)
 
     # --- telling people --------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the delivery as it stands."""
+        return delivery_html(self._delivery, self._ports.journal.name, f"the client is {self.state}")
 
     def cmessage(self, text: str, mtype: Literal["warning", "error", "info", "complete", "success"]) -> None:
         """Show a message in the colour of its category."""

@@ -18,6 +18,7 @@ from typing import Annotated, Final, overload
 import msgspec
 
 from upload_core.errors import JournalDamagedError
+from upload_core.text import printable
 
 
 class TableRow(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
@@ -310,7 +311,7 @@ def _first_damage(lines: bytes, number: int) -> JournalDamagedError:
         try:
             _DECODER.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            return damaged(row, str(error))
+            return damaged(row, printable(str(error), 200))
     return damaged(number, "it cannot be decoded")
 
 

@@ -90,11 +90,12 @@ class ClientLogFound:
 
 @attrs.frozen
 class ValidatorLogFound:
-    """New entries of the validator's log, which has been read up to byte `offset`."""
+    """New entries of the validator's log, which has been read up to byte `offset`, a place that `mark` is known by."""
 
     entries: Sequence[Entry | MalformedLine]
     offset: int
     restarted: str = ""
+    mark: str = ""
 
 
 @attrs.frozen

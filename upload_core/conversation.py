@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from upload_core import commands as cmd
@@ -25,11 +25,15 @@ Row = tuple[str, str, str]
 class Conversation:
     """Both logs of a delivery, as one session sees them."""
 
-    def __init__(self, control: ControlBucket, keys: wire.Keys, delivery: Delivery) -> None:
+    def __init__(
+        self, control: ControlBucket, keys: wire.Keys, delivery: Delivery, guard: Callable[[], None] = lambda: None
+    ) -> None:
+        """`guard` makes sure of the lock before an append is repeated."""
         self._control = control
         self._keys = keys
         self._delivery = delivery
-        self._ours = AppendLog(control, keys.client_log, 0)
+        self._guard = guard
+        self._ours = AppendLog(control, keys.client_log, 0, guard)
         self._theirs = LogReader(control, keys.validator_log)
         self._unsent: tuple[bytes, fx.ReportFiles | fx.KeepAlive] | None = None
 
@@ -49,7 +53,7 @@ class Conversation:
             if read is not None:
                 entries = LogParser(known, backslash_escapes=False).feed(read[0])
                 size = known + len(read[0])
-        self._ours = AppendLog(self._control, self._keys.client_log, size)
+        self._ours = AppendLog(self._control, self._keys.client_log, size, self._guard)
         return cmd.ClientLogFound(entries, size)
 
     def report(self, effect: fx.ReportFiles | fx.KeepAlive, now_ms: int) -> cmd.FilesReported | ev.ClientLogAppended:
@@ -79,10 +83,12 @@ class Conversation:
         if isinstance(effect, fx.KeepAlive):
             return self._encode(ALIVE, now_ms)
         path, message_of = self._delivery.table.path, self._delivery.messages.get
-        stored = [("transfer", path(file), "") for file in effect.stored]
         failed = [("transfer", path(file), message_of(file) or "interrupted") for file in effect.failed]
+        stored = wire.encode_ok_rows(
+            [path(file) for file in effect.stored], now_ms, "transfer", self._delivery.facts.agent_id
+        )
         # failures first: an ok may follow an error, never the other way round
-        return self._encode(failed, now_ms, status="error") + self._encode(stored, now_ms)
+        return self._encode(failed, now_ms, status="error") + stored
 
     def _encode(self, rows: Sequence[Row], now_ms: int, status: str = ev.OK) -> bytes:
         agent = self._delivery.facts.agent_id
@@ -92,9 +98,10 @@ class Conversation:
 
     def hear(self, *, final: bool = False) -> cmd.ValidatorLogFound:
         """What is new in the validator's log; with `final` an unfinished last row counts as malformed."""
-        read = self._theirs.read_from(self._delivery.facts.validator_log_offset)
+        facts = self._delivery.facts
+        read = self._theirs.read_from(facts.validator_log_offset, facts.validator_log_mark)
         parser = LogParser(read.offset)
         entries = parser.feed(read.data)
         if final:
             entries += parser.finish()
-        return cmd.ValidatorLogFound(entries, parser.consumed, read.restarted)
+        return cmd.ValidatorLogFound(entries, parser.consumed, read.restarted, read.mark_at(parser.consumed))

@@ -56,6 +56,9 @@ PLAIN_KINDS: Final = (
 They make up nearly all of a journal; replay and the live path treat them by table alone.
 """
 PLAIN_TABLE: Final[dict[type[ev.Event], bytes]] = {kind: FILE_TABLE[kind.__name__] for kind in PLAIN_KINDS}
+_FILE_TABLE_OF_KIND: Final[dict[type[ev.Event], bytes]] = {
+    kind: FILE_TABLE[kind.__name__] for kind in ev.EVENTS if issubclass(kind, ev.FileEvent)
+}
 _SHOWN: Final = tuple(PUBLIC_STATES.index(state.shown_as) for state in FILE_STATES)
 _WITH_MESSAGE: Final = frozenset({FAILED, ABANDONED, INVALID})
 
@@ -82,6 +85,8 @@ class Delivery:
 
     Its first entry is taken again and again: a plain dict would walk over all that were taken before.
     """
+    run_seen_ms: int = 0
+    """When this session first heard of the run at work, 0 once that has shown that it follows our log; derived as well."""
     _hints: list[int] = attrs.field(factory=lambda: [0] * len(FILE_STATES), repr=False)
 
     @classmethod
@@ -152,7 +157,9 @@ class Delivery:
             return Run.OVER
         if self.facts.stop_reported:
             return Run.ENDING
-        return Run.STARTED if self.facts.run_started else Run.REQUESTED
+        if not self.facts.run_started:
+            return Run.REQUESTED
+        return Run.OUTDATED if self.facts.run_outdated else Run.STARTED
 
     def next_file(self, now_ms: int) -> int | None:
         """The file that goes next: one whose rest after a failure is over, else a ready one, else one that still rests."""
@@ -204,10 +211,11 @@ class Delivery:
         codes: dict[int, int] = {}
         states, client = self.states, self.client.state
         for event in events:
-            if isinstance(event, ev.FileEvent):
-                file = event.file
+            row = _FILE_TABLE_OF_KIND.get(type(event))
+            if row is not None:
+                file: int = event.file  # type: ignore[attr-defined]  # these kinds are file events
                 old = codes[file] if file in codes else states[file]
-                codes[file] = new = FILE_TABLE[type(event).__name__][old]
+                codes[file] = new = row[old]
                 if new == ILLEGAL:
                     raise self._illegal(event, file, old)
             else:
@@ -230,6 +238,10 @@ class Delivery:
             change = FACT_CHANGES.get(type(event))
             if change is not None:
                 change(self.facts, event, time_ms)
+            if isinstance(event, ev.ValidatorStarted | ev.PipelineAttached):
+                self.run_seen_ms = time_ms
+            elif isinstance(event, ev.ValidatorKeptAlive):
+                self.run_seen_ms = 0
             if isinstance(event, ev.IndexRevised):
                 self._extend(event.files - len(self.states))
         self.facts.seq += 1
@@ -249,6 +261,7 @@ class Delivery:
 
     def _apply_to_file(self, event: ev.FileEvent, time_ms: int) -> None:
         file, kind = event.file, type(event).__name__
+        before = self.states[file]
         table = FILE_TABLE if self.retries[file] < self.facts.max_retries else FILE_TABLE_SPENT
         self._set(event, file, table[kind][self.states[file]])
         self.retry_due_ms.pop(file, None)
@@ -270,6 +283,8 @@ class Delivery:
                 self.deferred.pop(file, None)
             case ev.VerdictDeferred():
                 self.deferred[file] = (event.status, event.message)
+                if before == ABANDONED and self.facts.run_open:
+                    self.facts.run_outdated = True  # it may have been given up before the run's index was written
             case ev.UploadBegun():
                 self.uploads[file] = OpenUpload(event.upload_id, event.part_size, event.fingerprint, {})
             case ev.UploadEnded():
@@ -277,6 +292,8 @@ class Delivery:
             case ev.FileFoundStored() | ev.FileFoundMissing() | ev.FileFoundValid():
                 self.deferred.pop(file, None)
             case ev.FileRequeued() | ev.FileRevised():
+                if isinstance(event, ev.FileRequeued) and self.facts.run_open:
+                    self.facts.run_outdated = True
                 self.retries[file] = 0
                 self.messages.pop(file, None)
                 self.deferred.pop(file, None)

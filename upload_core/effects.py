@@ -173,6 +173,10 @@ class KeepAlive(Value, frozen=True):
     """Append a `keepalive` row and an `info` row, which together reset the validator's patience."""
 
 
+class StartRun(Value, frozen=True):
+    """Put the index of what is still to be judged, and have the archive start a validation run."""
+
+
 class CloseSession(Value, frozen=True):
     """End the session in order: stop the validator if it runs, release the lock, close the journal."""
 
@@ -181,4 +185,4 @@ class CloseSession(Value, frozen=True):
     message: str
 
 
-Effect = TransferFile | InspectFile | RenewLock | ReportFiles | KeepAlive | CloseSession
+Effect = TransferFile | InspectFile | RenewLock | ReportFiles | KeepAlive | StartRun | CloseSession

@@ -6,12 +6,10 @@ performs the effects; what comes of those goes back to the delivery. Nobody else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar, assert_never
-
-import attrs
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
@@ -33,20 +31,10 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
-from upload_core.ports import Ports, TransferType, abandoned_lock
+from upload_core.ports import Observer, Ports, TransferType, abandoned_lock
+from upload_core.sessions import follows
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
-
-Callback = Callable[[Record], object]
-
-
-@attrs.frozen(eq=False)
-class Observer:
-    """Somebody who is told of records once they are journaled and applied; of all, or of some kinds of event."""
-
-    callback: Callback
-    kinds: Collection[type[ev.Event]] | None = None
-
 
 T = TypeVar("T")
 
@@ -56,6 +44,8 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
+ENDED_BY_VERDICTS: Final = frozenset({"complete", "incomplete", "interrupted"})
+"""Outcomes that the validator's last words may still change."""
 STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
 
@@ -68,6 +58,8 @@ class Engine:
         self.delivery = delivery
         self.ports = ports
         self.observers = observers
+        self.client_config: Mapping[str, Any] | None = None
+        """What the pipeline is told of us, as the host gave it."""
         self.closed = False
         self.sent = SentBytes()
         delivery.limits = ports.limits
@@ -75,7 +67,7 @@ class Engine:
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
         self._agent_id = agent_id
         self.lock = self._own_lock()
-        self.conversation = Conversation(ports.control, self.keys, delivery)
+        self.conversation = Conversation(ports.control, self.keys, delivery, self.guard)
         self.busy: set[int] = set()
         """Files that workers are at."""
         self._failed: dict[int, None] = {}  # an ordered set: whose failed attempt the validator was not told of
@@ -93,6 +85,8 @@ class Engine:
         self.insist = self.patience.insist
         self._control_away = False
         """Whether the control bucket did not answer our last look; then it is asked only when a probe is due."""
+        self._unrenewed = False
+        """Whether the lock's last renewal failed."""
         self._load_counts = True
         self._snapshot_seq = delivery.facts.seq
         self._stop_reason: str | None = None
@@ -129,6 +123,10 @@ class Engine:
 
     def _tell(self, events: Sequence[ev.Event], first: int, stamp: str) -> None:
         """Call the observers; one that raises is called no more, and its error is raised once all others were told."""
+        if all(observer.kinds is not None for observer in self.observers):
+            wanted = {kind for observer in self.observers for kind in observer.kinds or ()}
+            if wanted.isdisjoint(map(type, events)):
+                return  # most batches are of files alone: whoever wants none of those costs next to nothing
         failures: list[Exception] = []
         for seq, event in enumerate(events, first):
             for observer in tuple(self.observers):
@@ -154,6 +152,8 @@ class Engine:
                     orders = []
                 case fx.ReportFiles() | fx.KeepAlive():
                     self._report(effect)
+                case fx.StartRun():
+                    self._start_another_run()
                 case fx.CloseSession():
                     self.close(effect.outcome, effect.reason, effect.message)
                 case _:
@@ -210,6 +210,7 @@ class Engine:
             try:
                 ownership = self.lock.renew()
             except ArchiveUnavailableError as error:
+                self._unrenewed = True
                 self.take(cmd.WorldFailed(str(error)))
                 if self.now_ms() < self._hold_until_ms():
                     return
@@ -217,6 +218,7 @@ class Engine:
         except LockLostError as error:
             self.record([ev.LockLost(str(error))])
             raise
+        self._unrenewed = False
         self.record([ev.LockRenewed(ownership.etag)])
         self._hold()
 
@@ -243,16 +245,14 @@ class Engine:
             self.record([ev.LabelWritten(self.keys.label)])
         settled = {VALID, INVALID, ABANDONED}
         expected = sum(delivery.counts[code] for code in range(len(delivery.counts)) if code not in settled)
-        rows = (
-            (table.path(file), delivery.states[file] not in settled, table.checksum(file))
-            for file in range(len(delivery))
-        )
+        waited_for = (code not in settled for code in delivery.states)
+        rows = zip(table.paths(), waited_for, table.checksums(), strict=False)  # a table may be ahead of its delivery
         index = b"".join(wire.encode_index(rows, checksums=table.has_checksums))
         self.guard()
         self.insist(lambda: control.put(self.keys.index, index))
         self.record([ev.IndexWritten(self.keys.index, expected)])
 
-    def start_pipeline(self, client_config: Mapping[str, Any] | None) -> None:
+    def start_pipeline(self) -> None:
         """Ask for a validation run; what it is told of are the rows that our log gets from here on.
 
         If the answer is lost, it is asked for again under the same key, which starts nothing twice.
@@ -263,7 +263,7 @@ class Engine:
         try:
             answer = self.insist(
                 lambda: self.ports.pipeline.start(
-                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=client_config
+                    agent_id=facts.agent_id, idempotency_key=facts.run_key, client_config=self.client_config
                 )
             )
         except PipelineError as error:
@@ -273,6 +273,14 @@ class Engine:
             self.record([ev.PipelineAttached(answer.message)])
         else:
             self.record([ev.PipelineAccepted(answer.message)])
+
+    def _start_another_run(self) -> None:
+        """As a new session would: what was on its way to the run before is no longer told, but found in our log."""
+        self.conversation = Conversation(self.ports.control, self.keys, self.delivery)
+        self.take(self.insist(lambda: self.conversation.find_ours(rows_matter=False)))
+        self.write_index(self.ports.label)
+        self.start_pipeline()
+        self.take(cmd.WorldAnswered(again=True))
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -383,7 +391,9 @@ class Engine:
             self._control_away = True
             self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
             self._control_away = False
-            self.take(cmd.WorldAnswered())
+            if self.conversation.unsent is None and not self._unrenewed:
+                # where something could not be written (a full disk), what can be read ends no outage
+                self.take(cmd.WorldAnswered())
 
     def hear(self, *, final: bool = False) -> bool:
         """Turn what is new in the validator's log into events; False if there was nothing new."""
@@ -454,10 +464,12 @@ class Engine:
                 raise
             except UploadClientError as error:
                 message = message or str(error)
+                if isinstance(error, ArchiveUnavailableError):
+                    self.patience.hasty = True  # what was waited for in vain once is not waited for again
         if reason == "validator":
             message += self._blocked_until()
-        if outcome == "interrupted" and self.delivery.validation_complete:
-            # the last verdicts came while the validator drained its queue: nothing was left to interrupt
+        if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
+            # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
@@ -476,7 +488,9 @@ class Engine:
         if d.validation_complete and d.facts.lock_etag:
             self.guard()
             known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self.insist(lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None))
+            self.insist(
+                lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None, self.guard)
+            )
             self.record([ev.UploadEnded(file) for file in d.uploads])
 
     def _cut_transfers(self) -> None:
@@ -496,6 +510,12 @@ class Engine:
             return
         if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
             return  # it is not ours to stop; or every request would wait for a world that does not answer
+        while not follows(delivery, self.now_ms()):
+            # what is written before it looks is never read: it would be waited for by the next session, which goes on in this run
+            if not patient or self._stop_reason is not None:
+                return
+            self.patience.wait(min(limits.poll_interval_s, 1.0))
+            self.insist(self.hear)
         self.guard()
         if (unsent := self.conversation.unsent) is not None:
             self.insist(lambda: self._report(unsent))

@@ -7,9 +7,12 @@ New fields get defaults; a new kind raises the journal's format version.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+
+FileNumber = Annotated[int, msgspec.Meta(ge=0)]
+"""Row of a file in the journal's file table."""
 
 OK: Final = "ok"
 """The status word by which the validator accepts a file or says that all is well."""
@@ -22,7 +25,7 @@ class Event(msgspec.Struct, frozen=True, tag_field="kind", tag=True, omit_defaul
 class FileEvent(Event, frozen=True, tag_field="kind", tag=True, omit_defaults=True, gc=False):
     """Base of the events in one file's life."""
 
-    file: int
+    file: FileNumber
 
 
 # --- a file's transfer ---------------------------------------------------------------------------
@@ -228,10 +231,14 @@ class LogEntryNoted(Event, frozen=True):
 
 
 class ValidatorLogRead(Event, frozen=True):
-    """Everything before byte `offset` of the validator's log has been turned into events, `verdicts` of them verdicts."""
+    """Everything before byte `offset` of the validator's log has been turned into events, `verdicts` of them verdicts.
+
+    `mark` is the CRC32 of the last bytes before it, by which a later session knows the log again.
+    """
 
     offset: int
     verdicts: int = 0
+    mark: str = ""
 
 
 class ValidatorLogRestarted(Event, frozen=True):

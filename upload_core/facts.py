@@ -39,11 +39,16 @@ class Facts(msgspec.Struct, omit_defaults=True):
     run_started: bool = False
     run_confirmed: bool = False
     """The validator has shown, by a verdict, that it reads our log from before the rows we append."""
+    run_disturbed: bool = False
+    """It may have ended because nothing was heard of us: there was an outage, we stood still, or another session began."""
+    run_outdated: bool = False
+    """A file that was settled is open again since the run was asked for: the run may have judged it, or not expect it."""
     run_log_start: int = 0
     run_requested_ms: int = 0
     stop_reported: bool = False
     client_log_size: int = 0
     validator_log_offset: int = 0
+    validator_log_mark: str = ""
     validator_message: str = ""
     heard_ms: int = 0
     waiting_ms: int = 0
@@ -69,6 +74,7 @@ def _session_opened(f: Facts, e: ev.SessionOpened, _: int) -> None:
     f.source = e.source or f.source
     f.lock_etag, f.lock_ms, f.outage_ms = "", 0, 0
     f.level, f.paused = 0, {}
+    f.run_disturbed = f.run_open
     f.appended_ms = 0  # by another process's clock, which may have been ahead of this one's
 
 
@@ -88,8 +94,8 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
     if e.key != f.run_key:
         f.run += 1
         f.run_key, f.run_log_start = e.key, e.client_log_size
-        f.run_started = f.run_confirmed = False
-    f.run_open, f.stop_reported = True, False
+        f.run_started = f.run_confirmed = f.run_disturbed = False
+    f.run_open, f.stop_reported, f.run_outdated = True, False, False
     f.run_requested_ms = f.waiting_ms = time_ms
     f.validator_message = ""
 
@@ -121,13 +127,13 @@ def _run_over(f: Facts, e: ev.Event, time_ms: int) -> None:
 
 
 def _log_read(f: Facts, e: ev.ValidatorLogRead, time_ms: int) -> None:
-    f.validator_log_offset, f.heard_ms = e.offset, time_ms
+    f.validator_log_offset, f.validator_log_mark, f.heard_ms = e.offset, e.mark, time_ms
     if e.verdicts:
         f.waiting_ms = time_ms
 
 
 def _log_restarted(f: Facts, e: ev.ValidatorLogRestarted, _: int) -> None:
-    f.validator_log_offset = 0
+    f.validator_log_offset, f.validator_log_mark = 0, ""
 
 
 def _appended(f: Facts, e: ev.ClientLogAppended, time_ms: int) -> None:
@@ -146,7 +152,7 @@ def _stop_requested(f: Facts, e: ev.StopRequested, _: int) -> None:
 
 def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
     if isinstance(e, ev.OutageBegan):
-        f.outage_ms = time_ms
+        f.outage_ms, f.run_disturbed = time_ms, True
     else:
         f.outage_ms, f.heard_ms = 0, time_ms  # nobody could hear the validator: its silence counts from now
 
@@ -156,6 +162,7 @@ def _suspended(f: Facts, e: ev.SuspensionNoticed, time_ms: int) -> None:
     if f.outage_ms:
         f.outage_ms = min(time_ms, f.outage_ms + e.seconds * 1000)
     f.heard_ms = f.waiting_ms = time_ms
+    f.run_disturbed = True
 
 
 def _paused(f: Facts, e: ev.TransfersPaused, _: int) -> None:

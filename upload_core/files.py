@@ -35,12 +35,19 @@ class ClientFile:
     """One file of a delivery as callers see it: a copy, changing it changes nothing else."""
 
     abspath: str
+    """Where it is read from."""
     relpath: str
+    """Its name in index and archive."""
     state: Literal["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
+    """How far it has come; the page on lifecycles says what each word means."""
     retries: int
+    """How many further attempts were made."""
     max_retries: int
+    """How many are allowed."""
     message: str | None = None
+    """Why it failed or is invalid, in the words of whoever found out."""
     checksum: str | None = None
+    """The indexed CRC32 in base64, such as 'yH2GHg==', if there is one."""
 
     @property
     def can_transfer(self) -> bool:
@@ -182,8 +189,10 @@ class FileTable:
 
     def path(self, row: int) -> str:
         """The path exactly as indexed; raises `IndexError` for a row that does not exist."""
-        row = self._checked(row)
-        return self._blob[self._starts[row] : self._starts[row + 1] - 1].decode()
+        starts = self._starts
+        if not 0 <= row < len(starts) - 1:
+            self._checked(row)
+        return self._blob[starts[row] : starts[row + 1] - 1].decode()
 
     def size(self, row: int) -> int:
         """The indexed size in bytes; raises `IndexError` for a row that does not exist."""
@@ -243,6 +252,12 @@ class FileTable:
         """All paths in row order."""
         for first in range(0, len(self), CHUNK_ROWS):
             yield from self._some_paths(first, min(first + CHUNK_ROWS, len(self)))
+
+    def checksums(self) -> Iterator[str | None]:
+        """All checksums in row order, as `checksum` gives each."""
+        for first in range(0, len(self), CHUNK_ROWS):
+            end = min(first + CHUNK_ROWS, len(self))
+            yield from to_texts(self._crcs[first:end], self._known[first:end])
 
     def encode(self) -> Iterator[bytes]:
         """The canonical encoding in chunks of about 256 KiB, each of whole lines."""

@@ -19,6 +19,7 @@ import msgspec
 from upload_core import events as ev
 from upload_core.delivery import PLAIN_TABLE, Delivery
 from upload_core.errors import IllegalEventError, JournalDamagedError, JournalVersionError
+from upload_core.text import printable
 from upload_core.timestamps import iso, parse_iso
 
 FORMAT_VERSION: Final = 1
@@ -30,6 +31,9 @@ _CRC_FIELD: Final = b',"crc":"'
 _SUFFIX_BYTES: Final = len(b',"crc":"01234567"}\n')
 _RECORD_START: Final = b'{"seq":'
 _COMMIT: Final = re.compile(rb'"seq":(\d+),[^\n]*,"batch":(\d+),"crc":"')
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""How the decoder says no: to what is no JSON of this form, to text that is no UTF-8, to values without a bottom."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -71,8 +75,11 @@ class Record(msgspec.Struct, frozen=True):
     """An event as it was recorded."""
 
     seq: int
+    """Its number in the journal, from 1."""
     time: str
+    """When it was recorded: UTC, with milliseconds."""
     event: ev.Event
+    """What happened."""
 
     @property
     def time_ms(self) -> int:
@@ -152,8 +159,8 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
     where = f"segment {segment}"
     try:
         version = msgspec.json.decode(line, type=_VersionOnly).version
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise JournalDamagedError(f"the header of {where} cannot be read ({error}); restore it from a copy") from error
+    except UNREADABLE as error:
+        raise _unreadable_header(where, error) from error
     if version > FORMAT_VERSION:
         raise JournalVersionError(
             f"the journal has format {version}, this release reads up to {FORMAT_VERSION}: upgrade upload-core"
@@ -162,7 +169,10 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
     sealed, crc = _seal(body, 0)
     if rest != b"\n" or sealed[-_SUFFIX_BYTES:] != found:
         raise JournalDamagedError(f"the header of {where} fails its CRC; restore the segment from a copy")
-    header = msgspec.json.decode(line, type=Header)
+    try:
+        header = msgspec.json.decode(line, type=Header)
+    except UNREADABLE as error:
+        raise _unreadable_header(where, error) from error
     if header.segment != segment or (
         after is not None and (header.first_seq != after.seq + 1 or header.previous_crc != f"{after.crc:08x}")
     ):
@@ -170,6 +180,12 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
             f"segment {segment} does not continue the one before it; a segment is missing or from another journal"
         )
     return header, Position(segment, len(line), header.first_seq - 1, crc, after.time if after else "")
+
+
+def _unreadable_header(where: str, error: Exception) -> JournalDamagedError:
+    return JournalDamagedError(
+        f"the header of {where} cannot be read ({printable(str(error), 200)}); restore it from a copy"
+    )
 
 
 class _VersionOnly(msgspec.Struct):
@@ -232,9 +248,15 @@ def _crc_if_it_holds(data: bytes, crc: int) -> int | None:
 def _after(part: bytes, before: Position, crc: int) -> Position:
     try:
         last = _stamp.decode(part[part.rfind(_RECORD_START) :])
-    except msgspec.MsgspecError as error:
-        raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
+    except UNREADABLE as error:
+        raise _of_another_format(before, error) from error
     return Position(before.segment, before.offset + len(part), last.seq, crc, last.time)
+
+
+def _of_another_format(before: Position, error: Exception) -> JournalDamagedError:
+    return JournalDamagedError(
+        f"a record after number {before.seq} is not of this format: {printable(str(error), 200)}"
+    )
 
 
 def is_torn(tail: bytes, last_seq: int) -> bool:
@@ -255,11 +277,15 @@ def is_torn(tail: bytes, last_seq: int) -> bool:
 # --- reading: events -----------------------------------------------------------------------------
 
 
+_NO_FILE: Final = 1 << 62
+"""No column has such a row: a plain event that names no file must not be taken for one of the last file."""
+
+
 class _Narrow(msgspec.Struct, gc=False):
     """All that most records say to a replay."""
 
     kind: Literal[tuple(ev.KINDS)]  # type: ignore[valid-type]  # a literal of all kinds decodes to the same few strings
-    file: int = -1
+    file: ev.FileNumber = _NO_FILE
 
 
 class _Stamp(msgspec.Struct, gc=False):
@@ -279,18 +305,51 @@ def decode_record(line: bytes) -> Record:
     try:
         stamp = _stamp.decode(line)
         return Record(stamp.seq, stamp.time, _event.decode(line))
-    except msgspec.MsgspecError as error:
-        raise JournalDamagedError(f"not a journal record: {error}") from error
+    except UNREADABLE as error:
+        raise JournalDamagedError(f"not a journal record: {printable(str(error), 200)}") from error
 
 
 def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
     """Every record of a segment after `start`, verified; ends quietly before a tail that is not whole."""
     try:
-        for piece, _, _ in _pieces(chunks, start):
-            for line in piece.split(b"\n")[:-1]:
-                yield decode_record(line)
+        for piece, before, _ in _pieces(chunks, start):
+            for number, line in enumerate(piece.split(b"\n")[:-1], before.seq + 1):
+                record = decode_record(line)
+                if record.seq != number:
+                    raise _misnumbered(number)
+                yield record
     except _Tail:
         return
+
+
+def read_pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position]]:
+    """The lines of a segment after `start` in verified pieces of whole batches, each with the place after it.
+
+    Ends quietly before a tail that is not whole. For whoever folds all of a journal: nothing is decoded.
+    """
+    try:
+        for piece, _, after in _pieces(chunks, start):
+            yield piece, after
+    except _Tail:
+        return
+
+
+def record_at(piece: bytes, seq: int, start: int = 0, line: int | None = None) -> tuple[Record, int]:
+    """The record of that number, whose line begins at or after `start`, and where its line ends.
+
+    `line`, if given, is the number of the record whose line begins at `start`: those between must all be there.
+    Raises `JournalDamagedError` if the piece does not hold it, or not there.
+    """
+    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
+    end = piece.find(b"\n", begin) + 1
+    if begin < 0 or (
+        line is not None
+        and piece.count(b"\n", start, begin) != seq - line
+        and sum(map(bool, map(bytes.strip, piece[start:begin].split(b"\n"))))
+        != seq - line  # the decoder skips blank ones
+    ):
+        raise _misnumbered(seq)
+    return decode_record(piece[begin:end]), end
 
 
 def first_record(chunks: Iterable[bytes], start: Position) -> Record | None:
@@ -307,21 +366,23 @@ def replay(chunks: Iterable[bytes], start: Position, delivery: Delivery) -> tupl
     position = start
     try:
         for piece, before, after in _pieces(chunks, start):
-            _apply_piece(piece, before, delivery)
+            _apply_piece(piece, before, after, delivery)
             position = after
     except _Tail:
         return position, False
     return position, True
 
 
-def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
+def _apply_piece(piece: bytes, before: Position, after: Position, delivery: Delivery) -> None:
     """The fast path of replay: plain events by table, everything else in full."""
     states, plain = delivery.states, _PLAIN_BY_NAME
     try:
         records = _narrow.decode_lines(piece)
-    except msgspec.MsgspecError as error:
-        raise JournalDamagedError(f"a record after number {before.seq} is not of this format: {error}") from error
-    last_seq, start = before.seq + len(records), 0
+    except UNREADABLE as error:
+        raise _of_another_format(before, error) from error
+    last_seq, start, line = before.seq + len(records), 0, before.seq + 1
+    if last_seq != after.seq:
+        raise _misnumbered(last_seq)
     remaining = iter(records)
     while True:
         try:
@@ -332,7 +393,8 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
         except KeyError:
             # the iterator knows how far it came: counting as well would make every record dearer
             seq = last_seq - operator.length_hint(remaining)
-            entry, start = _record_at(piece, seq, start)
+            entry, start = record_at(piece, seq, start, line)
+            line = seq + 1
             _apply_in_full(entry, delivery)
         except IndexError:
             seq = last_seq - operator.length_hint(remaining)
@@ -340,18 +402,13 @@ def _apply_piece(piece: bytes, before: Position, delivery: Delivery) -> None:
     delivery.facts.seq = last_seq
 
 
-def _record_at(piece: bytes, seq: int, start: int) -> tuple[Record, int]:
-    """The record of that number, whose line begins at or after `start`, and where its line ends."""
-    begin = piece.find(b"%b%d," % (_RECORD_START, seq), start)
-    end = piece.find(b"\n", begin) + 1
-    if begin < 0:
-        raise JournalDamagedError(f"record {seq} is not where its number should stand")
-    return decode_record(piece[begin:end]), end
+def _misnumbered(seq: int) -> JournalDamagedError:
+    return JournalDamagedError(f"record {seq} is not where its number should stand")
 
 
 def _apply_in_full(record: Record, delivery: Delivery) -> None:
     delivery.facts.seq = record.seq - 1
     try:
         delivery.apply(record.event, record.time_ms)
-    except (IllegalEventError, IndexError, ValueError) as error:
+    except (IllegalEventError, IndexError, ValueError, MemoryError, OverflowError) as error:
         raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error

@@ -201,30 +201,32 @@ FILE_TABLE_SPENT: Final[dict[str, bytes]] = _derive_all(file_machine(), retries_
 """The same for a file that has none left."""
 
 
-class ClientLifecycle:
-    """The client's lifecycle, run by its machine directly: it moves a few times a day."""
+@cache
+def _client_target(kind: str, state: str) -> str | None:
+    """Where the client's machine goes by an event of that kind; None where it has no row."""
+    transitions = client_machine().get_transitions(kind, state)
+    return (transitions[0].dest or state) if transitions else None
 
-    state: str
+
+class ClientLifecycle:
+    """The client's lifecycle: its one machine is asked for every move, and built once, not for every client."""
 
     def __init__(self) -> None:
-        self._machine = build_machine(CLIENT_ROWS, [s.name for s in CLIENT_STATES], "unconnected", model=self)
+        self.state = "unconnected"
 
     def after(self, kind: str, state: str) -> str:
         """The state that an event of that kind leads to from `state`; raises `IllegalEventError` where no row exists."""
-        if kind not in self._machine.events:
+        if kind not in client_machine().events:
             return state
-        transitions = self._machine.get_transitions(kind, state)
-        if not transitions:
+        if (target := _client_target(kind, state)) is None:
             raise IllegalEventError(f"{kind} cannot happen while the client is {state}")
-        return transitions[0].dest or state
+        return target
 
     def trigger_by(self, kind: str) -> None:
         """Move by an event of that kind, if it is a trigger at all; raises `IllegalEventError` where no row exists."""
-        if kind not in self._machine.events:
-            return
-        self.after(kind, self.state)
-        self._machine.dispatch(kind)
+        self.state = self.after(kind, self.state)
 
     def restore(self, state: str) -> None:
-        """Put the client into a state that a snapshot recorded."""
-        self._machine.set_state(state)
+        """Put the client into a state that a snapshot recorded; raises `ValueError` if there is none of that name."""
+        client_machine().get_state(state)
+        self.state = state

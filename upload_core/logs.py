@@ -6,10 +6,12 @@ says what happened. Neither class splits rows: quoted fields may hold newlines.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import attrs
 
+from upload_core.checksum import crc32_base64, crc_of
 from upload_core.errors import (
     ArchiveUnavailableError,
     LockLostError,
@@ -28,11 +30,17 @@ OVERLAP_BYTES: Final = 64
 class AppendLog:
     """Our end of a log that nobody else writes."""
 
-    def __init__(self, control: ControlBucket, key: str, size: int | None = None) -> None:
-        """`size` is what the log is known to hold; without it the log itself is asked at first use."""
+    def __init__(
+        self, control: ControlBucket, key: str, size: int | None = None, again: Callable[[], None] = lambda: None
+    ) -> None:
+        """`size` is what the log is known to hold; without it the log itself is asked at first use.
+
+        `again` is called before a request is repeated, and raises if it may not be.
+        """
         self._control = control
         self._key = key
         self._size = size
+        self._again = again
         self._in_doubt = b""  # rows that may have taken effect, or still may
 
     def size(self) -> int:
@@ -59,6 +67,8 @@ class AppendLog:
         for _ in range(ATTEMPTS_MAX):
             if landed == len(rows):
                 break
+            if trouble:
+                self._again()
             try:
                 self._control.append(self._key, rows[landed:], offset=size + landed)
                 landed = len(rows)
@@ -85,6 +95,11 @@ class AppendLog:
         )
 
 
+def mark_of(tail: bytes) -> str:
+    """What a place in a log is known by: the CRC32 of the bytes before it, as many as `OVERLAP_BYTES`."""
+    return crc32_base64(crc_of([tail[-OVERLAP_BYTES:]]))
+
+
 @attrs.frozen
 class LogRead:
     """What a log holds from byte `offset` on; `restarted` says why that is 0 instead of what was asked for."""
@@ -92,11 +107,17 @@ class LogRead:
     data: bytes
     offset: int
     restarted: str = ""
+    before: bytes = b""
+    """What stands before `offset`, as far as a mark needs it."""
 
     @property
     def end(self) -> int:
         """The first byte not read yet."""
         return self.offset + len(self.data)
+
+    def mark_at(self, offset: int) -> str:
+        """The mark of a place in what was read."""
+        return mark_of(self.before + self.data[: offset - self.offset])
 
 
 class LogReader:
@@ -108,23 +129,26 @@ class LogReader:
         self._end = 0
         self._overlap = b""  # what the last look found just before `_end`
 
-    def read_from(self, offset: int) -> LogRead:
-        """Everything from `offset` (the beginning of a row) on; from 0 if the log is not the one read before.
+    def read_from(self, offset: int, mark: str = "") -> LogRead:
+        """Everything from `offset` on; from 0 if the log is not the one read before.
 
-        It is another log if it is gone or shorter than what was read, if no row ends just before `offset`, or if the
-        bytes that the last look ended with are not there any more.
+        It is another log if it is gone or shorter than what was read, or if the bytes that the last look ended with are
+        not there any more. The first look goes by `mark`, what `mark_at(offset)` gave an earlier reader; without one,
+        a row must end just before `offset`.
         """
-        start = min(offset, self._end - len(self._overlap)) if self._overlap else max(0, offset - 1)
+        start = max(0, offset - OVERLAP_BYTES)
         found = self._control.read(self._key, start)
         data = b"" if found is None else found[0]
-        replaced = self._replaced(offset, start, None if found is None else data)
+        replaced = self._replaced(offset, mark, start, None if found is None else data)
         if replaced and start:
             whole = self._control.read(self._key)
             start, data = 0, b"" if whole is None else whole[0]
         self._end, self._overlap = start + len(data), data[-OVERLAP_BYTES:]
-        return LogRead(data, 0, replaced) if replaced else LogRead(data[offset - start :], offset)
+        if replaced:
+            return LogRead(data, 0, replaced)
+        return LogRead(data[offset - start :], offset, before=data[: offset - start])
 
-    def _replaced(self, offset: int, start: int, data: bytes | None) -> str:
+    def _replaced(self, offset: int, mark: str, start: int, data: bytes | None) -> str:
         """Why the log cannot be the one that was read before, or ""."""
         known = max(offset, self._end)
         if not known:
@@ -133,8 +157,10 @@ class LogReader:
             return f"{self._key} is gone; {known} bytes of it had been read"
         if start + len(data) < known:
             return f"{self._key} holds {start + len(data)} bytes; {known} had been read"
-        overlap = data[self._end - len(self._overlap) - start : self._end - start] if self._overlap else b""
-        before = data[offset - start - 1 : offset - start] if offset > start else b"\n"
-        if overlap != self._overlap or before != b"\n":
-            return f"{self._key} was replaced; what it holds before byte {known} is not what had been read"
-        return ""
+        if self._overlap:
+            same = data[self._end - len(self._overlap) - start : self._end - start] == self._overlap
+        elif mark:
+            same = mark_of(data[: offset - start]) == mark
+        else:
+            same = not offset or data[offset - start - 1 : offset - start] == b"\n"
+        return "" if same else f"{self._key} was replaced; what it holds before byte {known} is not what had been read"

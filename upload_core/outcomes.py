@@ -39,16 +39,27 @@ class Summary(msgspec.Struct, frozen=True):
     """One session and the delivery as it stands after it; `bytes` and `seconds` are those of the session."""
 
     outcome: str
+    """`complete`, `incomplete`, `interrupted`, `refused` or `crashed`."""
     exit_code: int
+    """What the command line would end with."""
     counts: dict[str, int]
+    """How many files are in each state, by the words of `ClientFile.state`."""
     files: int
+    """How many the index has."""
     retries: int
+    """How many further attempts all files took together."""
     bytes: int
+    """What was stored."""
     seconds: float
+    """How long it took."""
     journal: str
+    """Where the journal is."""
     failed: list[FailedFile]
+    """Every file that failed or is invalid: `relpath`, `state` and `message`."""
     reason: str = ""
+    """Why it ended early: `user`, `lock`, `identity`, `validator`, `outage`, `journal`, `usage` or `error`."""
     message: str = ""
+    """The same in words."""
 
 
 def exit_code_of(outcome: str, reason: str) -> int:

@@ -7,7 +7,7 @@ other errors are named at the method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -19,6 +19,7 @@ from upload_core.events import DeliveryCreated, Event
 if TYPE_CHECKING:
     from upload_core.delivery import Delivery
     from upload_core.files import FileTable
+    from upload_core.journal import Record
 
 TransferType = Literal["staging", "sample"]
 MessageType = Literal["warning", "error", "info", "complete", "success"]
@@ -26,7 +27,7 @@ MessageType = Literal["warning", "error", "info", "complete", "success"]
 
 @attrs.frozen
 class Limits:
-    """Figures of one archive that pace the client; times in seconds. Defaults are those of `protocol.md`'s archive."""
+    """Figures of one archive that pace the client; times in seconds. Defaults are those of an archive in AWS."""
 
     poll_interval_s: float = 1.0
     """At most one look at the validator's log per this time."""
@@ -38,6 +39,9 @@ class Limits:
     """A lock object older than this may be taken over (LOCK_STALENESS_THRESHOLD)."""
     validator_start_s: float = 300.0
     """How long the `init` row may take after the pipeline was asked."""
+    validator_blind_s: float = 15.0
+    """How long after its first word the validator may not have found its place in our log; what is written before is
+    never read. A keepalive of its own, written every 10 s of quiet, says that it has."""
     validator_silence_s: float = 120.0
     """The validator writes a keepalive every 10 s of quiet; after twelve missing ones it counts as dead."""
     verdict_wait_s: float = 3600.0
@@ -223,9 +227,12 @@ class Archive(Protocol):
         fault of the file (`worker.fault_of`).
         """
 
-    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+    def end_uploads(
+        self, known: Mapping[str, str], ours: Callable[[str], bool], commit: Callable[[], None] = lambda: None
+    ) -> None:
         """End every multipart upload that is open under a name that `ours` accepts; nobody goes on with any of them.
 
+        Immediately before it ends one the adapter calls `commit()`; what that raises is passed on.
         `known` are those the journal knows, relpath -> upload id; they are ended even where the archive may not be asked
         what is open. Uploads under other names are left alone.
         """
@@ -444,6 +451,17 @@ class IndexBuilder(Protocol):
         """The table of any data frame with a `path` column; raises `IndexProblemsError` with every problem found."""
 
 
+Callback = Callable[["Record"], object]
+
+
+@attrs.frozen(eq=False)
+class Observer:
+    """Somebody who is told of records once they are journaled and applied; of all, or of some kinds of event."""
+
+    callback: Callback
+    kinds: Collection[type[Event]] | None = None
+
+
 @attrs.define
 class Ports:
     """Everything a client needs of the world, in one bundle."""
@@ -476,5 +494,7 @@ class Ports:
     """The agent id of a new journal, unless the host names one; it should say who and where."""
     host: str = ""
     pid: int = 0
+    observers: Sequence[Observer] = ()
+    """Who is told of every delivery over these ports, before those that subscribe to a client."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
     """What a later `resume` needs to wire the same ports again; never a secret."""

@@ -81,6 +81,7 @@ class Run(Enum):
     NONE = "never asked for"
     REQUESTED = "asked for, not known to have started"
     STARTED = "started"
+    OUTDATED = "started, and a file that it judged or does not expect is open again"
     ENDING = "told to stop, not known to have ended"
     OVER = "over"
 
@@ -111,6 +112,8 @@ RUN_CASES: Final = (
     RunCase(Run.REQUESTED, True, RunStep.ATTACH, "the request took effect, only its answer was lost"),
     RunCase(Run.STARTED, False, RunStep.START, "the validator ended with the process that drove it, or died"),
     RunCase(Run.STARTED, True, RunStep.ATTACH, "what it was told is in our log: nothing is told twice"),
+    RunCase(Run.OUTDATED, False, RunStep.START, "it ended with the process that drove it, or died"),
+    RunCase(Run.OUTDATED, True, RunStep.END_ORPHAN, "it would die of being told of that file"),
     RunCase(Run.ENDING, False, RunStep.START, "it has ended, or died, after our stop row"),
     RunCase(Run.ENDING, True, RunStep.AWAIT_END, "it judges nothing new, and a second stop row could kill it"),
     RunCase(Run.OVER, False, RunStep.START, "the last run ended in order"),

@@ -170,6 +170,8 @@ def _ending(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision | None:
     if outlasted(d, now_ms) and _last_word(d, tick, now_ms):
         return _close("interrupted", "outage", f"the archive was out of reach for {limits.outage_s:.0f} s")
     match d.client_state:
+        case "stopped" if facts.run_disturbed:
+            return Decision(effects=[fx.StartRun()])
         case "stopped":
             return _close("interrupted", "validator", facts.validator_message or "the validator stopped")
         case "starting" if _unstarted(d, now_ms):
@@ -213,6 +215,12 @@ def _close(outcome: str, reason: str, message: str) -> Decision:
     return Decision(effects=[fx.CloseSession(outcome, reason, message)])
 
 
+def follows(d: Delivery, now_ms: int) -> bool:
+    """Whether the validator must have found its place in our log by now: what is written before is never read."""
+    seen_ms = d.run_seen_ms
+    return d.facts.run_confirmed or not seen_ms or now_ms - seen_ms >= d.limits.validator_blind_s * 1000
+
+
 def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effect]:
     """The rows that our log is due: what is stored, by age; signs of life when there is nothing else to say."""
     facts, limits = d.facts, d.limits
@@ -224,8 +232,8 @@ def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effe
     if (d.counts[DONE] or untold) and waited_ms >= limits.report_interval_s * 1000:
         if facts.run_confirmed:
             return [fx.ReportFiles(tuple(d.take(DONE, ROWS_PER_APPEND)), untold)]
-        # rows written before the validator looked are never read: one file is the probe
-        if d.counts[DONE] and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
+        # rows written before the validator looked are never read, and cannot be told again: one file is the probe
+        if d.counts[DONE] and follows(d, now_ms) and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
             return [fx.ReportFiles(tuple(d.take(DONE, 1)))]
     if waited_ms >= limits.keepalive_interval_s * 1000:
         return [fx.KeepAlive()]

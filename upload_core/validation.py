@@ -23,6 +23,9 @@ SUSPECT_LIMIT: Final = 1 << 16
 """Bytes a row may have that seems to hold other rows inside a quoted field: most likely its opening quote is an
 accident, and the rows inside are waited for by somebody."""
 
+RUN_LIMIT: Final = 1 << 14
+"""Bytes of plain rows that are taken at a time; a row that looks plain and is not costs another look at so many."""
+
 TEXT_LIMIT: Final = 1_000
 """Characters of a malformed line that are kept: enough to recognise it, little enough to write down."""
 
@@ -79,8 +82,8 @@ _DOUBLED_OR_ESCAPED = re.compile(rb'(")"|\\(.)', re.DOTALL)
 class _Dialect:
     """The patterns of a log with or without an escape character."""
 
-    plain_row: re.Pattern[bytes]
-    """A whole row without anything quoted or escaped: nearly all of them."""
+    plain_rows: re.Pattern[bytes]
+    """Whole rows without anything quoted or escaped: nearly all of them."""
     quoted: re.Pattern[bytes]
     unquoted: re.Pattern[bytes]
     escapes: bool
@@ -91,8 +94,9 @@ def _dialect(*, escapes: bool) -> _Dialect:
     escaped = rb"|\\." if escapes else rb""
     word = rb"[^\x00-\x1f\x7f" + special + rb"]++"
     return _Dialect(
-        plain_row=re.compile(
-            _TIME
+        plain_rows=re.compile(
+            rb"(?:"
+            + _TIME
             + rb"\t"
             + word
             + rb"\t[^\t\n"
@@ -103,7 +107,7 @@ def _dialect(*, escapes: bool) -> _Dialect:
             + special
             + rb"]*+\t"
             + word
-            + rb"\n"
+            + rb"\n)++"
         ),
         quoted=re.compile(rb'"((?:[^' + special + rb']++|""' + escaped + rb')*+)"', re.DOTALL),
         unquoted=re.compile(rb"((?:[^\t\n" + special + rb"]++" + escaped + rb")*+)", re.DOTALL),
@@ -113,6 +117,28 @@ def _dialect(*, escapes: bool) -> _Dialect:
 
 _ESCAPING = _dialect(escapes=True)
 _RAW = _dialect(escapes=False)
+
+
+def _plain_entries(rows: bytes, offset: int, found: list[Entry | MalformedLine]) -> int:
+    """Append the entries of these plain rows up to the first that is none after all; returns how many bytes they were."""
+    try:
+        text = rows.decode("utf-8")
+    except UnicodeDecodeError as error:
+        rows = rows[: rows.rfind(b"\n", 0, error.start) + 1]
+        text = rows.decode("utf-8")
+    first, ascii_only, second = offset, len(text) == len(rows), ""
+    for line in text.split("\n")[:-1]:
+        fields = line.split("\t")
+        # Neighbours mostly share their second, and the pattern has seen the rest of the time.
+        if not (second and line.startswith(second)):
+            try:
+                parse_iso(fields[0])
+            except ValueError:  # the 30th of February
+                break
+            second = line[:19]
+        found.append(Entry(offset, *fields))
+        offset += (len(line) if ascii_only else len(line.encode())) + 1
+    return offset - first
 
 
 class LogParser:
@@ -150,22 +176,13 @@ class LogParser:
     def _parse(self, *, final: bool) -> list[Entry | MalformedLine]:
         buffer, base, position = self._buffer, self.consumed, 0
         found: list[Entry | MalformedLine] = []
-        plain_row = self._dialect.plain_row.match
-        second = b""
+        plain_rows = self._dialect.plain_rows.match
         self._wanted = b""
         while position < len(buffer):
-            if (plain := plain_row(buffer, position)) and plain.end() - position <= ROW_LIMIT:
-                try:
-                    fields = buffer[position : plain.end() - 1].decode("utf-8").split("\t")
-                    # Neighbours mostly share their second, and the pattern has seen the rest of the time.
-                    if not (second and buffer.startswith(second, position)):
-                        parse_iso(fields[0])
-                        second = buffer[position : position + 19]
-                except ValueError:
-                    pass  # not UTF-8, or the 30th of February: the slow way says which
-                else:
-                    found.append(Entry(base + position, *fields))
-                    position = plain.end()
+            if plain := plain_rows(buffer, position, position + RUN_LIMIT):
+                taken = _plain_entries(plain[0], base + position, found)
+                if taken:
+                    position += taken
                     continue
             try:
                 entry, position = self._next(buffer, position, final=final)

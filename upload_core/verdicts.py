@@ -46,6 +46,14 @@ def meaning_of(state: str, *, ok: bool, catching_up: bool) -> Meaning:
     return VERDICTS[state][ok]
 
 
+_MEANINGS: Final = {
+    (catching_up, ok): tuple(meaning_of(state.name, ok=ok, catching_up=catching_up) for state in FILE_STATES)
+    for catching_up in (True, False)
+    for ok in (True, False)
+}
+"""The same by the state's code: looked up once for each of a million verdicts."""
+
+
 def _verdict(file: int, state: str, entry: Entry, meaning: Meaning) -> ev.FileEvent:
     said = entry.message or entry.status
     match meaning:
@@ -98,6 +106,8 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
     confirmed = d.facts.run_confirmed or catching_up
     awaited = d.facts.run_open and not d.facts.run_started
     codes: dict[int, int] = {}  # states as they will be, once the events so far are applied
+    states, find = d.states, d.find
+    verdicts = 0
     for entry in found.entries:
         if isinstance(entry, MalformedLine):
             events.append(ev.LogLineRejected(entry.offset, entry.reason, entry.text))
@@ -106,20 +116,19 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
             events.append(_session_entry(entry, awaited=awaited))
             awaited = awaited and entry.category != "init"
             continue
-        file = d.find(entry.ref)
+        verdicts += 1
+        file = find(entry.ref)
         if file is None:
             events.append(ev.UnexpectedVerdictFound(entry.ref, entry.status, entry.message))
             continue
-        code = codes.get(file, d.states[file])
+        code = codes[file] if file in codes else states[file]
         if code == REPORTED and not confirmed:
             confirmed = True
             events.append(ev.RunConfirmed())
-        state = FILE_STATES[code].name
-        event = _verdict(file, state, entry, meaning_of(state, ok=entry.status == ev.OK, catching_up=catching_up))
+        event = _verdict(file, FILE_STATES[code].name, entry, _MEANINGS[catching_up, entry.status == ev.OK][code])
         codes[file] = FILE_TABLE[type(event).__name__][code]
         events.append(event)
     if not events and found.offset == d.facts.validator_log_offset:
         return NOTHING
-    verdicts = sum(1 for entry in found.entries if isinstance(entry, Entry) and entry.category == "validation")
-    events.append(ev.ValidatorLogRead(found.offset, verdicts))
+    events.append(ev.ValidatorLogRead(found.offset, verdicts, found.mark))
     return Decision(events)

@@ -15,6 +15,9 @@ STATE_HEADER: Final = ("relpath", "state", "retries", "size", "checksum", "messa
 """Columns of `state_rows`."""
 
 
+_COUNTED: Final = frozenset({ev.TransferStarted, ev.UploadBegun, ev.PartStored})
+
+
 class SentBytes:
     """Counts the bytes of a session: of a file in parts those that it has journaled, of any other all at its end."""
 
@@ -25,20 +28,23 @@ class SentBytes:
 
     def count(self, delivery: Delivery, events: Sequence[ev.Event]) -> None:
         """To be told of each batch once it is applied."""
+        part_sizes, uploads = self._part_sizes, delivery.uploads
         for event in events:
-            match event:
-                case ev.TransferCompleted():
-                    if self._part_sizes.pop(event.file, None) is None:
-                        self.total += event.size
-                case ev.TransferStarted():
-                    self._part_sizes.pop(event.file, None)
-                    if delivery.uploads and (upload := delivery.uploads.get(event.file)) is not None:
-                        self._part_sizes[event.file] = upload.part_size
-                case ev.UploadBegun():
-                    self._part_sizes[event.file] = event.part_size
-                case ev.PartStored():
-                    part_size = self._part_sizes.get(event.file, 0)
-                    self.total += min(part_size, delivery.table.size(event.file) - (event.number - 1) * part_size)
+            kind = type(event)  # compared one by one, since nearly all events are of kinds that count nothing
+            if kind is ev.TransferCompleted:
+                if part_sizes.pop(event.file, None) is None:  # type: ignore[attr-defined]
+                    self.total += event.size  # type: ignore[attr-defined]
+            elif kind not in _COUNTED:
+                continue
+            elif isinstance(event, ev.TransferStarted):
+                part_sizes.pop(event.file, None)
+                if uploads and (upload := uploads.get(event.file)) is not None:
+                    part_sizes[event.file] = upload.part_size
+            elif isinstance(event, ev.UploadBegun):
+                part_sizes[event.file] = event.part_size
+            elif isinstance(event, ev.PartStored):
+                part_size = part_sizes.get(event.file, 0)
+                self.total += min(part_size, delivery.table.size(event.file) - (event.number - 1) * part_size)
 
 
 def client_file(delivery: Delivery, file: int, root: str, max_retries: int) -> ClientFile:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import attrs
 import msgspec
@@ -25,6 +26,7 @@ ROWS_PER_CHUNK = 1_000
 """Index rows joined into one piece: large enough to make the piece's own cost vanish, small enough for memory."""
 
 _QUOTED_IN_LOG = re.compile(r'[\t\n\r"]')
+_NOT_PLAIN = re.compile(r'[\t\r"\\]')
 _QUOTED_IN_INDEX = re.compile(r'[,\n\r"]')
 
 
@@ -114,6 +116,16 @@ def encode_rows(rows: Iterable[LogRow], *, backslash_escapes: bool = False) -> b
     return "".join(lines).encode()
 
 
+def encode_ok_rows(refs: Sequence[str], time_ms: int, category: str, agent_id: str) -> bytes:
+    """What `encode_rows` makes of a row for each ref with this time, category and agent id, status `ok` and no message."""
+    together = "\n".join(refs)
+    if not all(refs) or together.count("\n") != len(refs) - 1 or _NOT_PLAIN.search(together):
+        return encode_rows((time_ms, category, ref, "ok", "", agent_id) for ref in refs)
+    sample = encode_rows([(time_ms, category, "@", "ok", "", agent_id)]).decode()
+    before, _, after = sample.partition("@")
+    return (before + together.replace("\n", after + before) + after).encode()
+
+
 # --- the index object ----------------------------------------------------------------------------
 
 
@@ -134,30 +146,39 @@ def encode_index(rows: Iterable[tuple[str, bool, str | None]], *, checksums: boo
 
     Raises `ValueError` for a row without a path, or without a checksum where all have one.
     """
-    pieces = ["path,will_transfer,checksum\n" if checksums else "path,will_transfer\n"]
-    for path, will_transfer, checksum in rows:
-        if not path or (checksums and not checksum):
-            raise ValueError(f"an index row lacks its {'checksum' if path else 'path'}: {path!r}")
-        pieces.append(
-            f"{_csv_field(path)},{will_transfer},{checksum}\n" if checksums else f"{_csv_field(path)},{will_transfer}\n"
-        )
-        if len(pieces) >= ROWS_PER_CHUNK:
-            yield "".join(pieces).encode()
-            pieces.clear()
-    if pieces:
-        yield "".join(pieces).encode()
+    yield b"path,will_transfer,checksum\n" if checksums else b"path,will_transfer\n"
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, ROWS_PER_CHUNK)):
+        for path, _, checksum in chunk:
+            if not path or (checksums and not checksum):
+                raise ValueError(f"an index row lacks its {'checksum' if path else 'path'}: {path!r}")
+        if _QUOTED_IN_INDEX.search("\0".join([row[0] for row in chunk])):
+            chunk = [(_csv_field(path), will_transfer, checksum) for path, will_transfer, checksum in chunk]
+        if checksums:
+            lines = [f"{path},{will_transfer},{checksum}\n" for path, will_transfer, checksum in chunk]
+        else:
+            lines = [f"{path},{will_transfer}\n" for path, will_transfer, _ in chunk]
+        yield "".join(lines).encode()
 
 
 def parse_index(data: bytes) -> Iterator[IndexRow]:
     """The rows of an index object, in order; raises `ValueError`, naming the row, where it is not one."""
     # Only LF ends a line here: `splitlines` would also cut a name at U+2028 and its like.
-    reader = csv.reader(line + "\n" for line in data.decode("utf-8").split("\n"))
-    header = next(reader, [])
+    rows = _csv_rows(data.decode("utf-8").split("\n"))
+    header = next(rows, [])
     if header not in (["path", "will_transfer"], ["path", "will_transfer", "checksum"]):
         raise ValueError(f"not an index: its first line is {','.join(header)[:80]!r}")
-    for number, row in enumerate(reader, 1):
+    for number, row in enumerate(rows, 1):
         if not row:  # what follows the last line feed
             continue
         if len(row) != len(header) or not row[0] or row[1] not in ("True", "False"):
             raise ValueError(f"row {number} of the index cannot be read: {','.join(row)[:80]!r}")
         yield IndexRow(row[0], row[1] == "True", row[2] if len(row) == 3 and row[2] else None)
+
+
+def _csv_rows(lines: list[str]) -> Iterator[list[str]]:
+    reader = csv.reader(line + "\n" for line in lines)
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num} of the index is no CSV: {error}") from None

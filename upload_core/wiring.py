@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -12,9 +12,11 @@ from upload_core.errors import ConfigurationError
 from upload_core.ports import Archive, Ports, Source, TransferType
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from os import PathLike
 
     from upload_core.dataroot import Bucket
+    from upload_core.delivery import Delivery
 
 GROUP: Final = "upload_core.wiring"
 
@@ -48,6 +50,12 @@ class Wiring(Protocol):
 
     def wire_journal(self, journal: str | PathLike[str], overrides: Mapping[str, Any]) -> Ports:
         """Ports for the delivery that a journal recorded; `overrides` replaces what it recorded, where not None."""
+
+    def replay(self, journal: str | PathLike[str], until: int | str | datetime | None) -> tuple[Delivery, int, str]:
+        """The state that a journal led to, and number and time of the last record of it; see `upload_core.replay`."""
+
+    def dataframe(self, columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
+        """Columns as a data frame; raises `ConfigurationError` if there is no library for it."""
 
     def open_source(self, source: str | PathLike[str] | Bucket) -> Source:
         """The read side of a place."""

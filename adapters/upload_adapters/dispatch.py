@@ -54,15 +54,23 @@ class _Line:
         self._waited = False
         self._ended = False
 
-    def put(self, orders: Sequence[FileOrder]) -> None:
+    def put(self, orders: Sequence[FileOrder]) -> int:
+        """Let them wait; returns how many workers there is work for."""
         with self._changed:
             self._orders.extend(orders)
             self._changed.notify(len(orders))
+            return self._wanted
 
-    def resize(self, level: int) -> None:
+    def resize(self, level: int) -> int:
+        """Let so many run at a time; returns how many workers there is work for."""
         with self._changed:
             self._level = level
             self._changed.notify_all()
+            return self._wanted
+
+    @property
+    def _wanted(self) -> int:
+        return 0 if self._ended else min(self._level, self._running + len(self._orders))
 
     def take(self, *, again: bool) -> FileOrder | None:
         """The next order as soon as it may run, None once there are no more; `again` gives back the turn before."""
@@ -108,6 +116,27 @@ class Crew:
     news: SimpleQueue[FileNews | None] = attrs.field(factory=SimpleQueue)
     hold_until_ms: int | None = None
     cut: bool = False
+    threads: list[threading.Thread] = attrs.field(factory=list)
+    _hiring: threading.Lock = attrs.field(factory=threading.Lock)
+
+    def put(self, orders: Sequence[FileOrder]) -> None:
+        """Have these orders carried out by threads; safe in any thread."""
+        self._hire(self.line.put(orders))
+
+    def resize(self, level: int) -> None:
+        """Let so many orders run at a time; threads of a higher level before stay, and wait."""
+        self._hire(self.line.resize(level))
+
+    def _hire(self, wanted: int) -> None:
+        """A thread for each order that may run: where a channel carries all, there is none."""
+        if len(self.threads) >= wanted:
+            return
+        with self._hiring:
+            for number in range(len(self.threads), min(wanted, THREADS_MAX)):
+                # Daemons: a host that forgets to close must still be able to end.
+                thread = threading.Thread(target=self.work, name=f"upload-{number}", daemon=True)
+                self.threads.append(thread)
+                thread.start()
 
     def commit(self) -> None:
         """Raises `LockLostError` once nothing may become visible any more."""
@@ -142,7 +171,6 @@ class ThreadDispatcher:
         self._level = 0
         self._bandwidth: Bandwidth | None = None
         self._crew: Crew | None = None
-        self._threads: list[threading.Thread] = []
         self._due: dict[int, FileOrder] = {}
 
     @property
@@ -156,16 +184,6 @@ class ThreadDispatcher:
         self._crew = Crew(
             source, archive, self._clock, _Line(self._level), Pace(Slots(self._level), bandwidth=self._bandwidth)
         )
-        self._start_threads()
-
-    def _start_threads(self) -> None:
-        """A thread for each transfer of the level; those of a higher one before stay, and wait."""
-        assert self._crew is not None, "only what is open has workers"
-        for number in range(len(self._threads), min(self._level, THREADS_MAX)):
-            # Daemons: a host that forgets to close must still be able to end.
-            thread = threading.Thread(target=self._crew.work, name=f"upload-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
 
     def set_level(self, level: int) -> None:
         crew = self._crew
@@ -174,8 +192,7 @@ class ThreadDispatcher:
         self._level = max(0, level)
         if self._level:
             crew.pace.slots.resize(self._level)
-        crew.line.resize(self._level)
-        self._start_threads()
+        crew.resize(self._level)
 
     def set_bandwidth(self, bytes_per_s: float | None) -> None:
         self._bandwidth = None if bytes_per_s is None else Bandwidth(bytes_per_s)
@@ -207,7 +224,7 @@ class ThreadDispatcher:
     def _hand_over(self, orders: Sequence[FileOrder]) -> None:
         """Give orders, which are noted as due, to whoever carries them out."""
         assert self._crew is not None, "submit has looked"
-        self._crew.line.put(orders)
+        self._crew.put(orders)
 
     def collect(self, timeout_s: float) -> list[FileNews]:
         crew = self._crew
@@ -261,22 +278,22 @@ class ThreadDispatcher:
         for order in crew.line.end():
             del self._due[order.file]
             waiting.append(stopped(order))
-        self._join(grace_s)
+        _join(crew.threads, grace_s)
         crew.cut = True
         crew.pace.slots.close()
-        self._join(CUT_S)
+        _join(crew.threads, CUT_S)
         news = [*waiting, *self.collect(0)]
         # Whoever still hangs in a call has an order whose end nobody will hear of; the archive is asked at resume.
         news += [stopped(order, "stopped while it was running") for order in self._due.values()]
         self._due.clear()
-        self._threads.clear()
         self._crew = None
         return news
 
-    def _join(self, seconds: float) -> None:
-        deadline = time.monotonic() + max(0.0, seconds)
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+
+def _join(threads: Sequence[threading.Thread], seconds: float) -> None:
+    deadline = time.monotonic() + max(0.0, seconds)
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 if TYPE_CHECKING:

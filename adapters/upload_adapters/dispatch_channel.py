@@ -101,7 +101,7 @@ class _Loop:
             for order in self._under_way.values():
                 crew.news.put(stopped(order, "stopped while it was running"))
             if not self._ended:
-                crew.line.put([*self.orders, *(order for order, _ in self._read)])
+                crew.put([*self.orders, *(order for order, _ in self._read)])
             if self._readers is not None:
                 self._readers.shutdown(wait=False, cancel_futures=True)
 
@@ -171,7 +171,7 @@ class _Loop:
             return
         # a stored object that can be copied, or bytes that are not as indexed: the ordinary way looks for itself
         if body is None or (order.checksum is not None and order.checksum != body[1]):
-            crew.line.put([order])
+            crew.put([order])
             return
         data, checksum = body
         if (bandwidth := crew.pace.bandwidth) is not None and (wait_s := bandwidth.reserve(len(data))) > 0:
@@ -198,7 +198,7 @@ class _Loop:
             self.usable = False  # not a store for a channel: the ordinary way asks for the CRC32 by itself
         elif isinstance(result, ArchiveUnavailableError):
             self._crew.pace.meter.add(pushbacks=1)
-        self._crew.line.put([order])
+        self._crew.put([order])
 
 
 class ChannelDispatcher(ThreadDispatcher):
@@ -263,7 +263,8 @@ class ChannelDispatcher(ThreadDispatcher):
             for order in self._loop.end():
                 del self._due[order.file]
                 waiting.append(stopped(order))
-            self._threads.append(self._loop.thread)  # waited for like the others
+            assert self._crew is not None, "a loop is part of what is open"
+            self._crew.threads.append(self._loop.thread)  # waited for like the others
             self._loop = None
         return waiting + super().close(grace_s)
 

@@ -7,8 +7,11 @@ as the number 123), so it is refused rather than guessed at.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import operator
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_adapters import arrow_columns
@@ -38,6 +41,32 @@ def columns_of(file_index: object) -> IndexColumns:
     if isinstance(file_index, Sequence) and not isinstance(file_index, str | bytes):
         return _of_rows(file_index)
     return _of_frame(file_index)
+
+
+LIBRARIES: Final = ("pandas", "polars", "pyarrow")
+
+
+def frame_of(columns: Mapping[str, Sequence[Any]], library: str | None = None) -> Any:
+    """A data frame of these columns, of that library; if None, of one that is imported already, or else installed.
+
+    Raises `ConfigurationError` if it is none of `LIBRARIES`, or not installed.
+    """
+    if library is None:
+        there = [name for name in LIBRARIES if name in sys.modules] or [
+            n for n in LIBRARIES if find_spec(n) is not None
+        ]
+        if not there:
+            raise ConfigurationError(
+                "there is no library for data frames here: pip install pandas (or polars, pyarrow)"
+            )
+        library = there[0]
+    if library not in LIBRARIES:
+        raise ConfigurationError(f"{library!r} is no library for data frames known here; name {', '.join(LIBRARIES)}")
+    try:
+        module = importlib.import_module(library)
+    except ImportError as error:
+        raise ConfigurationError(f"{library} is not installed: pip install {library}") from error
+    return module.table(dict(columns)) if library == "pyarrow" else module.DataFrame(dict(columns))
 
 
 def _of_frame(file_index: object) -> IndexColumns:

@@ -81,11 +81,14 @@ class DirectoryJournal:
     # --- beginning -------------------------------------------------------------------------------
 
     def open(self) -> Delivery | None:
-        """The replayed delivery, after taking the journal for this process and mending a torn tail."""
+        """The replayed delivery, after taking the journal for this process and mending a torn tail.
+
+        Raises `JournalInUseError`, `JournalDamagedError`, and `JournalWriteError` where the disk lets it do neither.
+        """
         if not self.path.is_dir():
             return None
-        self._take()
         try:
+            self._take()
             reader = JournalReader(self.path)
             if not reader.exists():
                 return None
@@ -101,6 +104,11 @@ class DirectoryJournal:
                 self.append([repaired], time_ms=time_ms)
                 delivery.apply(repaired, time_ms)
             return delivery
+        except OSError as error:
+            self._give_back()
+            raise JournalWriteError(
+                f"the journal {self.path} cannot be gone on with ({error}); make room or mend the disk, then resume"
+            ) from error
         except BaseException:
             self._give_back()
             raise

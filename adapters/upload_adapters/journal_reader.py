@@ -22,6 +22,8 @@ from upload_core.journal import (
     decode_header,
     decode_record,
     first_record,
+    is_torn,
+    read_pieces,
     read_records,
     replay,
 )
@@ -32,10 +34,10 @@ def segment_name(number: int) -> str:
     return f"events-{number:06d}.ndjson"
 
 
-def _chunks(path: Path, offset: int = 0) -> Iterator[bytes]:
+def _chunks(path: Path, offset: int = 0, end: int | None = None) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
-        while chunk := file.read(CHUNK_BYTES):
+        while chunk := file.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - file.tell())):
             yield chunk
 
 
@@ -132,6 +134,33 @@ class JournalReader:
                 seq = record.seq
                 yield record
 
+    def unfinished_bytes(self) -> int:
+        """How many bytes follow `position`, if they are at most one batch that is being written, or was when its process died.
+
+        Raises `JournalDamagedError` if they are more than that.
+        """
+        path = self.path / segment_name(self.position.segment)
+        with path.open("rb") as file:
+            file.seek(self.position.offset)
+            tail = file.read()
+        if tail and not is_torn(tail, self.position.seq):
+            raise JournalDamagedError(
+                f"{path} is damaged after record {self.position.seq} (offset {self.position.offset}), and more than an "
+                "unfinished last batch is affected; restore the segment from a copy"
+            )
+        return len(tail)
+
+    def pieces(self) -> Iterator[tuple[bytes, Position]]:
+        """Everything from the first record up to `position` as verified lines, each piece with the place after it.
+
+        For whoever folds a whole journal that `advance` has replayed; what was written since is left out.
+        """
+        for number in range(1, self.position.segment + 1):
+            path = self.path / segment_name(number)
+            _, start = self._header_of(number, None)
+            end = self.position.offset if number == self.position.segment else None
+            yield from read_pieces(_chunks(path, start.offset, end), start)
+
     def replay_until(self, past: Callable[[Record], bool]) -> Record | None:
         """Replay from the first record up to, but without, the first one that is `past`; returns the last one applied.
 
@@ -146,7 +175,7 @@ class JournalReader:
                 break
             try:
                 self.delivery.apply(record.event, record.time_ms)
-            except (IllegalEventError, IndexError, ValueError) as error:
+            except (IllegalEventError, IndexError, ValueError, MemoryError, OverflowError) as error:
                 raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
             last = record
         self.delivery.refresh_derived()
@@ -183,6 +212,11 @@ class JournalReader:
             )
         self._first_digest = record.event.index_digest
         table = self._kept_table() or self._first_table()
+        if not 0 <= record.event.files <= len(table):
+            raise JournalDamagedError(
+                f"the first record of {self.path} speaks of {record.event.files} files, its file table holds "
+                f"{len(table)}; nothing was changed. Restore them from a copy"
+            )
         self._started = True
         if self._snapshots and self._from_snapshot(table):
             return

@@ -6,7 +6,7 @@ import contextlib
 import os
 import zlib
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -25,8 +25,8 @@ _SEAL_BYTES: Final = 8
 class _Head(msgspec.Struct):
     version: int
     nonce: str
-    segment: int
-    offset: int
+    segment: Annotated[int, msgspec.Meta(ge=1)]
+    offset: Annotated[int, msgspec.Meta(ge=1)]
     seq: int
     crc: int
     time: str
@@ -66,7 +66,7 @@ def load(path: Path, table: FileTable) -> tuple[Delivery, Position, str] | None:
         if head.version != FORMAT_VERSION:
             return None
         delivery = Delivery.from_canonical(state, table)
-    except (OSError, ValueError, msgspec.MsgspecError, IllegalEventError):
+    except (OSError, ValueError, msgspec.MsgspecError, RecursionError, IllegalEventError):
         return None
     if delivery.facts.seq != head.seq:
         return None

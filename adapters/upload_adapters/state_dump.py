@@ -38,7 +38,9 @@ class DirectoryStateDump:
 
     def _create(self, name: str) -> tuple[int, Path]:
         # A name is text from outside as well: only what cannot leave the directory stays.
-        stem = re.sub(r"[^\w.+-]+", "_", name.removesuffix(".csv"))[:_NAME_MAX].lstrip(".-") or "state"
+        stem = re.sub(r"[^\w.+-]+", "_", name.removesuffix(".csv"))
+        # A disk counts bytes, so a name of wide characters is cut earlier.
+        stem = stem.encode()[:_NAME_MAX].decode("utf-8", "ignore").lstrip(".-") or "state"
         for number in range(1, _NUMBERS_MAX):
             path = self._directory / (f"{stem}.csv" if number == 1 else f"{stem}-{number}.csv")
             try:

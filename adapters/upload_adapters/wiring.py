@@ -10,24 +10,26 @@ import importlib
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 
-from upload_adapters import deployments
+from upload_adapters import deployments, event_log
 from upload_adapters.clock import SystemClock
 from upload_adapters.configuration import Configuration
 from upload_adapters.console import TerminalConsole
 from upload_adapters.dispatch_channel import ChannelDispatcher
+from upload_adapters.frames import frame_of
 from upload_adapters.indexing import build_table
 from upload_adapters.journal_file import DirectoryJournal
-from upload_adapters.journal_reader import JournalReader
 from upload_adapters.label import Label, read_label
 from upload_adapters.local import DirectoryArchive, DirectoryPipeline, LocalPlaces, local_limits
 from upload_adapters.local.identity import OperatingSystemIdentity, user_at_host
+from upload_adapters.recorded import recorded as recorded
+from upload_adapters.recorded import replay as replay
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import events as ev
@@ -203,12 +205,33 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
     """
     created, source = recorded(Path(journal))
     settings: dict[str, str] = dict(created.settings)
+    console = TerminalConsole()
     check, label_path = overrides.get("check"), overrides.get("label") or settings.get("label")
     if check is None and "check" in settings:
         check = settings["check"]
     if isinstance(check, str):
         check = load_check(check, settings.get("check_directory"))
-    request = WiringRequest(
+    request = _request_of(created, source, overrides, journal)
+    label = None if label_path is None else read_label(label_path)
+    place = _recorded_place(created, request, check, console)
+    return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
+
+
+def wire_archive(created: ev.DeliveryCreated, overrides: Mapping[str, Any]) -> Archive:
+    """The archive of a delivery whose journal may be gone; `overrides` (browser, and `to`, if it has moved) as above.
+
+    Raises `ConfigurationError` if it cannot be found any more.
+    """
+    request = _request_of(created, "", overrides, None)
+    if request.to and not deployments.is_deployment(request.to):
+        return _scheme_of(request.to).place(request.to, request, None).archive
+    return _recorded_place(created, request, None, TerminalConsole()).archive
+
+
+def _request_of(
+    created: ev.DeliveryCreated, source: str, overrides: Mapping[str, Any], journal: str | os.PathLike[str] | None
+) -> WiringRequest:
+    return WiringRequest(
         created.dataset,
         created.delivery_id,
         "sample" if created.transfer_type == "sample" else "staging",
@@ -218,15 +241,19 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
         browser=overrides.get("browser") is not False,
         settings=overrides.get("settings") or {},
     )
-    label = None if label_path is None else read_label(label_path)
-    console = TerminalConsole()
-    if created.archive.startswith(deployments.SCHEME):
-        place = _aws_place(deployments.load_recorded(settings, request.to, request.settings), request, check, console)
-        deployments.demand_same(created.archive, place.name)
-    else:
+
+
+def _recorded_place(
+    created: ev.DeliveryCreated, request: WiringRequest, check: Check | None, console: TerminalConsole
+) -> Place:
+    """The archive's side of a delivery that was begun before; raises `ConfigurationError` if it is another one now."""
+    if not created.archive.startswith(deployments.SCHEME):
         _demand_no_settings(request.settings, created.archive)
-        place = _scheme_of(created.archive).place(created.archive, request, check)
-    return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
+        return _scheme_of(created.archive).place(created.archive, request, check)
+    configured = deployments.load_recorded(created.settings, request.to, request.settings)
+    place = _aws_place(configured, request, check, console)
+    deployments.demand_same(created.archive, place.name)
+    return place
 
 
 def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
@@ -234,6 +261,11 @@ def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
         raise ConfigurationError(
             f"{printable(next(iter(settings)), 100)} is a setting of a deployment (mast.toml); {printable(archive, 300)} has none"
         )
+
+
+def dataframe(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
+    """Columns as a data frame; raises `ConfigurationError` if there is no library for it."""
+    return frame_of(columns, library)
 
 
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
@@ -301,6 +333,7 @@ def _assembled(
         agent_id=f"{user}@{host}:{secrets.token_hex(4)}",
         host=host,
         pid=os.getpid(),
+        observers=[event_log.observer()],
         settings={**settings, **place.settings},
     )
 
@@ -326,26 +359,6 @@ def load_check(spec: str, directory: str | None) -> Check:
         raise ConfigurationError(f"the check {printable(spec, 200)!r} is no function")
     check: Check = found
     return check
-
-
-def recorded(journal: Path) -> tuple[ev.DeliveryCreated, str]:
-    """What a journal was begun for, and the source of its latest session; nothing is replayed or locked.
-
-    Raises `ConfigurationError` if there is no journal, `JournalDamagedError`.
-    """
-    reader = JournalReader(journal)
-    if not reader.exists():
-        raise ConfigurationError(
-            f"there is no journal at {printable(str(journal), 300)}; name the one that deliver used"
-        )
-    first = next(reader.records(), None)
-    if first is None or not isinstance(first.event, ev.DeliveryCreated):
-        reader.advance()  # says what is wrong with it
-        raise ConfigurationError(f"the journal {printable(str(journal), 300)} does not say what it delivers")
-    latest = reader.latest_session()  # data may have moved since the journal was begun
-    if latest is not None and isinstance(latest.event, ev.SessionOpened) and latest.event.source:
-        return first.event, latest.event.source
-    return first.event, first.event.source
 
 
 if TYPE_CHECKING:

@@ -280,9 +280,9 @@ def test_a_transfer_that_hangs_is_given_up_and_can_never_commit_later(dispatcher
     monkeypatch.setattr("upload_adapters.dispatch.CUT_S", 0.1)
     archive, source = MemoryArchive(), GatedSource(files(1))
     dispatcher.open(source, archive, 1)
-    worker = next(thread for thread in threading.enumerate() if thread.name == "upload-0")
     dispatcher.submit(orders(1))
     assert source.reading.wait(10)
+    worker = next(thread for thread in threading.enumerate() if thread.name == "upload-0")
     [outcome] = dispatcher.close(0.1)
     assert isinstance(outcome, FileNotStored)
     assert outcome.fault is Fault.STOPPED

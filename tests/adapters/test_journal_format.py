@@ -13,7 +13,7 @@ from tests.data import independent_reader
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
-from upload_core.errors import JournalDamagedError
+from upload_core.errors import JournalDamagedError, JournalVersionError
 from upload_core.journal import FORMAT_VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "data" / "journal-v1"
@@ -74,8 +74,9 @@ def test_both_readers_draw_the_same_line_between_a_torn_tail_and_damage(tmp_path
         assert len(found[0]) + len(repaired) == delivery.facts.seq
 
 
+@pytest.mark.promise("R22")
 @pytest.mark.parametrize("name", PINS)
-def test_a_golden_journal_replays_to_its_pinned_state(name):
+def test_a_golden_journal_replays_to_its_pinned_state(name, figure):
     reader = JournalReader(GOLDEN / name, snapshots=False)
     assert reader.advance()
     delivery, pin = reader.delivery, PINS[name]
@@ -83,6 +84,7 @@ def test_a_golden_journal_replays_to_its_pinned_state(name):
     assert delivery.client_state == pin["client"]
     assert {path: delivery.state_of(row) for row, path in enumerate(delivery.table.paths())} == pin["files"]
     assert delivery.digest == pin["digest"], "a new fact must have a default that old journals leave it at"
+    figure(delivery.facts.seq, "records of old journals replayed")
 
 
 def test_a_golden_snapshot_is_still_believed():
@@ -146,3 +148,26 @@ def test_the_page_names_every_file_and_field_of_the_header():
     header = json.loads(GOLDEN.joinpath("delivered", "events-000001.ndjson").read_text("utf-8").splitlines()[0])
     assert all(f"`{field}`" in page for field in header)
     assert f"It describes format version {FORMAT_VERSION}." in page
+
+
+@pytest.mark.promise("R22")
+@pytest.mark.parametrize("name", PINS)
+def test_a_journal_of_a_newer_release_is_refused_by_readers_and_writers_and_untouched(name, tmp_path, figure):
+    segments = sorted(path.name for path in (GOLDEN / name).glob("events-*"))
+    for number in range(len(segments)):  # a newer release goes on with an old journal in a segment of its own
+        copy = tmp_path / f"newer-{number}"
+        shutil.copytree(GOLDEN / name, copy)
+        for segment in segments[number:]:
+            data = (copy / segment).read_bytes()
+            (copy / segment).write_bytes(data.replace(b'"version":1,', f'"version":{FORMAT_VERSION + 1},'.encode(), 1))
+        before = {path.name: path.read_bytes() for path in copy.iterdir()}
+        for ask in (
+            lambda: JournalReader(copy, snapshots=False).advance(),
+            lambda: JournalReader(copy).replay_until(lambda record: False),
+            lambda: DirectoryJournal(copy).open(),
+        ):
+            with pytest.raises(JournalVersionError, match=r"upgrade upload-core"):
+                ask()
+        (copy / "journal.lock").unlink(missing_ok=True)  # it says who had it open, not what it holds
+        assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+        figure(1, "journals of a newer format refused and untouched")

@@ -19,6 +19,7 @@ from upload_adapters.journal_reader import JournalReader
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError, JournalError, JournalVersionError
 from upload_core.events import JournalRepaired
+from upload_core.journal import is_torn
 
 
 @pytest.fixture(autouse=True)
@@ -155,79 +156,121 @@ def flipped(data: bytes, offset: int, bit: int) -> bytes:
 # --- cut -----------------------------------------------------------------------------------------
 
 
-def test_the_journals_that_are_cut_are_long_enough(victim):
-    assert sum(map(len, victim(long_recording(), 1 << 20).whole.values())) > 20 * 1024
+@pytest.mark.promise("R4")
+def test_a_long_journal_cut_at_any_byte_is_read_to_its_last_whole_batch_and_mended(victim, size, figure):
+    """A reader that follows sees every cut; at every eighth (larger sizes: at every one) the journal is opened to write."""
+    one = victim(long_recording(), 1 << 20)
+    [name] = one.segments
+    data, ends = one.whole[name], [end for _, end in one.ends]
+    assert len(data) >= 20 * 1024
+    with open(one.path / name, "wb", buffering=0) as file:
+        file.write(data[: ends[0]])
+        reader, batches = JournalReader(one.path), 1
+        for cut in range(ends[0], len(data) + 1):
+            whole = reader.advance()
+            assert whole == (cut in ends), cut
+            batches += whole and cut > ends[0]
+            assert reader.position.offset == ends[batches - 1], cut
+            if whole:
+                assert reader.delivery.canonical() == one.recorded.live[batches - 1]
+            else:
+                assert is_torn(data[ends[batches - 1] : cut], reader.position.seq), "it would be taken for damage"
+            file.write(data[cut : cut + 1])
+    assert batches == len(ends)
+    figure(len(data) - ends[0], "cuts")
+    step = size(pr=8, nightly=1, release=1)
+    around = {end + off for end in ends[:-1] for off in (-1, 0, 1)}
+    opened = sorted({*range(ends[0], len(data), step), *around} - {ends[0] - 1})
+    for cut in opened:
+        one.restore(**{name: data[:cut]})
+        found = one.open()
+        assert not isinstance(found, JournalError), found
+        assert one.batches_in(*found) == sum(end <= cut for end in ends)
+        assert (found[1] is not None) == (cut not in ends)
+    figure(len(opened), "cuts mended")
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_cut_at_any_byte_of_its_last_segment_it_holds_every_batch_that_was_whole(victim, part):
-    one = victim(long_recording(), 24 * 1024)
+@pytest.mark.promise("R4")
+def test_cut_in_the_header_of_its_last_segment_it_is_refused(victim, figure):
+    """A segment appears with its header, or not at all: this was no crash."""
+    one = victim(short_recording(), 2_000)
     last = one.segments[-1]
     data, earlier = one.whole[last], sum(name != last for name, _ in one.ends)
     header = data.index(b"\n") + 1
-    for size in range(part, len(data) + 1, 4):
-        one.restore(**{last: data[:size]})
-        whole = earlier + sum(1 for name, end in one.ends if name == last and end <= size)
+    for cut in range(len(data) + 1):
+        one.restore(**{last: data[:cut]})
         found = one.open()
-        if size < header:  # a segment appears with its header, or not at all: this was no crash
+        if cut < header:
             assert isinstance(found, JournalDamagedError)
             continue
         assert not isinstance(found, JournalError), found
-        assert one.batches_in(*found) == whole
-        torn = size not in (header, *(end for name, end in one.ends if name == last))
-        assert (found[1] is not None) == torn
+        whole = [end for name, end in one.ends if name == last and end <= cut]
+        assert one.batches_in(*found) == earlier + len(whole)
+        assert (found[1] is not None) == (cut not in (header, *whole))
+    figure(len(data) + 1, "cuts")
 
 
-def test_cut_at_any_byte_of_a_single_segment_it_holds_every_batch_that_was_whole(victim):
+@pytest.mark.promise("R4")
+def test_cut_at_any_byte_of_a_single_segment_it_holds_every_batch_that_was_whole(victim, figure):
     one = victim(short_recording(), 1 << 20)
     [name] = one.segments
     first = one.ends[0][1]
-    for size in range(len(one.whole[name])):
-        one.restore(**{name: one.whole[name][:size]})
+    for cut in range(len(one.whole[name])):
+        one.restore(**{name: one.whole[name][:cut]})
         found = one.open()
-        if size < first:  # it was begun with its first record
+        if cut < first:  # it was begun with its first record
             assert isinstance(found, JournalDamagedError)
         else:
             assert not isinstance(found, JournalError)
-            assert one.batches_in(*found) == sum(end <= size for _, end in one.ends)
+            assert one.batches_in(*found) == sum(end <= cut for _, end in one.ends)
+    figure(len(one.whole[name]), "cuts mended")
 
 
-def test_cut_at_any_byte_of_an_earlier_segment_it_is_refused(victim):
+@pytest.mark.promise("R4")
+def test_cut_at_any_byte_of_an_earlier_segment_it_is_refused(victim, figure):
     one = victim(short_recording(), 1_000)
     assert len(one.segments) >= 4
     for name in one.segments[:-1]:
-        for size in range(len(one.whole[name])):
-            one.restore(**{name: one.whole[name][:size]})
+        for cut in range(len(one.whole[name])):
+            one.restore(**{name: one.whole[name][:cut]})
             assert isinstance(one.open(), JournalDamagedError)
+        figure(len(one.whole[name]), "cuts")
 
 
 # --- flipped -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bit", range(8))
-def test_no_flipped_bit_of_a_small_journal_is_believed(victim, bit):
+@pytest.mark.promise("R5")
+def test_no_flipped_bit_of_a_small_journal_is_believed(victim, size, figure):
+    """One bit of every byte; in larger sizes every bit."""
     one = victim(short_recording(), 2_000)
     for name, data in one.whole.items():
         for offset in range(len(data)):
-            one.restore(**{name: flipped(data, offset, bit)})
-            number = one.open_to(len(one.recorded.batches))
-            if number is not None:
-                assert name == one.segments[-1]
-                assert offset >= one.ends[-2][1]
+            for turn in range(size(pr=1, nightly=8, release=8)):
+                one.restore(**{name: flipped(data, offset, (offset + turn) % 8)})
+                number = one.open_to(len(one.recorded.batches))
+                if number is not None:
+                    assert name == one.segments[-1]
+                    assert offset >= one.ends[-2][1]
+        figure(len(data) * size(pr=1, nightly=8, release=8), "bits flipped")
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_no_flipped_bit_of_a_long_journal_is_believed(victim, part):
+@pytest.mark.promise("R5")
+def test_no_flipped_bit_of_a_long_journal_is_believed(victim, size, figure):
+    """A bit of every eighth byte; in larger sizes of every byte."""
     one = victim(long_recording(), 16 * 1024)
-    chance = random.Random(part)
+    chance = random.Random(8)
     for name in one.segments:
         data = one.whole[name]
-        for offset in range(part, len(data), 4):
+        offsets = range(0, len(data), size(pr=8, nightly=1, release=1))
+        for offset in offsets:
             one.restore(**{name: flipped(data, offset, chance.randrange(8))})
             one.open_to(len(one.recorded.batches))
+        figure(len(offsets), "bits flipped")
 
 
-def test_zeroed_sectors_are_noticed(victim):
+@pytest.mark.promise("R5")
+def test_zeroed_sectors_are_noticed(victim, figure):
     one = victim(long_recording(), 16 * 1024)
     for name, data in one.whole.items():
         for offset in range(0, len(data), 512):
@@ -240,6 +283,7 @@ def test_zeroed_sectors_are_noticed(victim):
             assert (name, end) == (one.segments[-1], len(data))
             assert found[1] is not None
             assert one.batches_in(*found) == sum((place, at) <= (name, offset) for place, at in one.ends)
+        figure(-(-len(data) // 512), "sectors zeroed")
 
 
 # --- robbed and mixed ----------------------------------------------------------------------------
@@ -280,6 +324,7 @@ def test_a_segment_of_another_journal_of_the_same_delivery_is_noticed(many, plac
         assert isinstance(many.open(), JournalDamagedError)
 
 
+@pytest.mark.promise("R22")
 def test_a_newer_format_is_refused_and_untouched(many):
     for name in many.segments:
         data = many.whole[name]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upload_core.wire import Keys, encode_index, encode_rows, parse_index
+from upload_core.wire import Keys, encode_index, encode_ok_rows, encode_rows, parse_index
 
 NOON_MS = 1_795_332_276_959
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0"), min_size=1)
@@ -97,3 +97,14 @@ def test_an_index_reads_back_as_it_was_written(rows):
 def test_what_is_no_index_is_refused(data):
     with pytest.raises(ValueError):  # noqa: PT011 - a decoding error is one, too
         list(parse_index(data))
+
+
+@given(st.lists(st.one_of(text, st.sampled_from(["a/b", "a\\b", "@", "tab\there", 'quo"te']))))
+def test_rows_of_many_files_are_the_same_as_one_by_one(refs):
+    one_by_one = encode_rows((NOON_MS, "transfer", ref, "ok", "", "me@here") for ref in refs)
+    assert encode_ok_rows(refs, NOON_MS, "transfer", "me@here") == one_by_one
+
+
+def test_a_file_without_a_name_is_not_written_among_many_either():
+    with pytest.raises(ValueError, match="needs category"):
+        encode_ok_rows(["a", ""], NOON_MS, "transfer", "me")

@@ -168,7 +168,10 @@ class CallbackServer:
 
     def respond(self, method: str, target: str, host: str) -> Response:
         """What one request gets; the only place that changes anything."""
-        parts = urlsplit(target)
+        try:
+            parts = urlsplit(target)
+        except ValueError:  # it is no address at all
+            return _STRAY
         if method != "GET":
             return _STRAY
         # Another name for this address is how a web page would reach a server on its visitor's machine.

@@ -137,6 +137,10 @@ class _Handler(BaseHTTPRequestHandler):
             # Also when the browser has gone meanwhile: its answer counts.
             responder.sent(response)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """In words of our own: the base class would quote the request, and with it the code."""
+        super().send_error(code)
+
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_OPTIONS = do_PATCH = _respond
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name

@@ -42,7 +42,7 @@ def parse_answer(payload: bytes) -> Answer:
         raise _not_understood(payload, f"it has more than {ANSWER_BYTES_MAX} bytes")
     try:
         text = msgspec.json.decode(payload, type=str)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise _not_understood(payload, "it is no JSON string") from None
     if text.strip() == FAILED_TO_START:
         return Answer(False, FAILED_TO_START)

@@ -42,7 +42,7 @@ def parse_network_parameters(text: str, name: str = DEFAULT_PARAMETER) -> Networ
     try:
         # Written by people: a number may stand in quotes.
         found = msgspec.convert(msgspec.json.decode(text), NetworkParameters, strict=False)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
         raise ConfigurationError(
             f"the network parameter {name} cannot be used: {printable(str(error))}; tell the archive's staff"
         ) from error

@@ -154,8 +154,7 @@ class OAuthClient:
                 code=code,
                 code_verifier=attempt.verifier,
                 redirect_uri=attempt.redirect_uri,
-                timeout=TIMEOUT_S,
-                allow_redirects=False,
+                **_options(),
             ),
             secret=(code, attempt.verifier, attempt.state, attempt.nonce),
         )
@@ -168,7 +167,7 @@ class OAuthClient:
         """
         answer, server_now = self._ask(
             lambda session: session.refresh_token(
-                self.endpoints.token, refresh_token=refresh_token, timeout=TIMEOUT_S, allow_redirects=False
+                self.endpoints.token, refresh_token=refresh_token, **_options()
             ),
             secret=(refresh_token,),
         )
@@ -186,8 +185,7 @@ class OAuthClient:
                     self.endpoints.revoke,
                     token=refresh_token,
                     token_type_hint="refresh_token",  # noqa: S106 - the name of a kind of token
-                    timeout=TIMEOUT_S,
-                    allow_redirects=False,
+                    **_options(),
                 ).status_code
             if status < 300:
                 return
@@ -209,9 +207,7 @@ class OAuthClient:
 
     def _session(self, **options: Any) -> Any:
         # One per use: such a session remembers the last token it saw.
-        session = OAuth2Session(self.client_id, token_endpoint_auth_method="none", **options)  # noqa: S106 - a method
-        session.verify = _ca_bundle()
-        return session
+        return OAuth2Session(self.client_id, token_endpoint_auth_method="none", **options)  # noqa: S106 - a method
 
     def _ask(
         self, request: Callable[[Any], Mapping[str, Any]], *, secret: tuple[str, ...]
@@ -281,8 +277,7 @@ def _get_json(url: str) -> dict[str, Any]:
     """The JSON object at a public place. Raises `ArchiveUnavailableError`, or `ConfigurationError` if there is none."""
     try:
         with requests.Session() as session:
-            session.verify = _ca_bundle()
-            answer = session.get(url, timeout=TIMEOUT_S, headers={"Accept": "application/json"})
+            answer = session.get(url, timeout=TIMEOUT_S, headers={"Accept": "application/json"}, verify=_ca_bundle())
     except requests.RequestException as error:
         raise ArchiveUnavailableError(
             f"{url} cannot be reached ({type(error).__name__}); check the network, proxy and CA settings"
@@ -300,6 +295,18 @@ def _get_json(url: str) -> dict[str, Any]:
     return found
 
 
+def _options() -> dict[str, Any]:
+    """What holds of every request that carries a secret."""
+    return {"timeout": TIMEOUT_S, "allow_redirects": False, "verify": _ca_bundle()}
+
+
 def _ca_bundle() -> str | bool:
-    """The CAs to trust: boto3's own variable counts here too; that of requests, where it is set, goes before it."""
-    return os.environ.get("AWS_CA_BUNDLE") or True
+    """The CAs to trust: those of boto3's own variable count here too, and where it is not set those of requests'.
+
+    Said with each request: what a session alone says, requests' variable would override. Raises `ConfigurationError`
+    for a file that is not there.
+    """
+    named = os.environ.get("AWS_CA_BUNDLE")
+    if named and not os.path.exists(named):
+        raise ConfigurationError(f"AWS_CA_BUNDLE names {named!r}, which does not exist; mend it, or unset it")
+    return named or True

@@ -202,7 +202,7 @@ def _unanswered(error: AwsError) -> bool:
 def _function_error(kind: str, payload: bytes) -> AwsPipelineError:
     try:
         details = msgspec.json.decode(payload, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         details = {}
     said = printable(f"{details.get('errorType', '')}: {details.get('errorMessage', '')}".strip(": "), 500)
     response = {"Error": {"Code": str(kind), "Message": said}, "ResponseMetadata": {}}

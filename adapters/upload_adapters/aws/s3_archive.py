@@ -81,11 +81,14 @@ class S3Archive:
                 return
             page = {"ContinuationToken": answer["NextContinuationToken"]}
 
-    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+    def end_uploads(
+        self, known: Mapping[str, str], ours: Callable[[str], bool], commit: Callable[[], None] = lambda: None
+    ) -> None:
         bucket = self._place()
         left = set(known.items())
         left.update((found.relpath, found.upload_id) for found in open_uploads(bucket) if ours(found.relpath))
         for relpath, upload_id in sorted(left):
+            commit()
             end(bucket, relpath, upload_id)
 
     def channel(self) -> Channel | None:

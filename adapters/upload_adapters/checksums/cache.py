@@ -136,7 +136,7 @@ class ChecksumCache:
             file.readline()
             for line in file:
                 if (body := _opened(line)) is not None:
-                    with contextlib.suppress(msgspec.DecodeError):
+                    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                         yield from _entries_of(body)
 
     def _give_up(self, error: OSError) -> None:

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
     bandwidth_option,
@@ -48,6 +49,7 @@ from upload_core.wiring import WiringRequest
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
+@hook_options
 @verbosity_options
 def command(
     source: str,
@@ -68,6 +70,8 @@ def command(
     allow_case_duplicates: bool,
     as_json: bool,
     events: bool,
+    on_finish: str | None,
+    metrics: str | None,
     quiet: bool,
     verbosity: int,
 ) -> int:
@@ -119,6 +123,8 @@ def command(
             verbosity=verbosity,
             windows=window,
             again=again_by(click.get_current_context().obj or ()),
+            metrics=metrics,
+            on_finish=on_finish,
         )
 
 

@@ -6,6 +6,7 @@ it twice a second.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -70,7 +71,8 @@ class PauseWatch:
 
     def _notice(self, record: Record) -> None:
         if isinstance(record.event, ev.SessionOpened):
-            self._request.unlink(missing_ok=True)  # it was meant for another session
+            with contextlib.suppress(OSError):  # where nothing can be removed, no request is heeded either
+                self._request.unlink(missing_ok=True)  # it was meant for another session
             self._working = True
 
     def _watch(self) -> None:

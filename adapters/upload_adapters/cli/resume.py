@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
     bandwidth_option,
@@ -31,6 +32,7 @@ from upload_core.client import UploadClient
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
+@hook_options
 @verbosity_options
 def command(
     journal: str,
@@ -42,6 +44,8 @@ def command(
     no_browser: bool,
     as_json: bool,
     events: bool,
+    on_finish: str | None,
+    metrics: str | None,
     quiet: bool,
     verbosity: int,
 ) -> int:
@@ -53,4 +57,14 @@ def command(
         ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
         console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
-        return run(client, console, interrupts, ports=ports, as_json=as_json, verbosity=verbosity, windows=window)
+        return run(
+            client,
+            console,
+            interrupts,
+            ports=ports,
+            as_json=as_json,
+            verbosity=verbosity,
+            windows=window,
+            metrics=metrics,
+            on_finish=on_finish,
+        )

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from upload_adapters.cli.ending import ending
 from upload_adapters.cli.exit_codes import INTERRUPTED, OUTCOMES, exit_code_of_error
+from upload_adapters.cli.hooks import finish
 from upload_adapters.cli.interrupts import REASON, Interrupts
 from upload_adapters.cli.output import explain, show_error, summary_json, write_json
 from upload_adapters.cli.pausing import PauseWatch
@@ -21,6 +22,7 @@ from upload_adapters.cli.progress import Progress
 from upload_adapters.cli.windows import Windows
 from upload_adapters.console import TerminalConsole
 from upload_adapters.journal_file import DirectoryJournal
+from upload_adapters.prometheus import MetricsFile
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core.client import UploadClient
 from upload_core.outcomes import Summary
@@ -76,6 +78,8 @@ def run(
     verbosity: int = 0,
     windows: Windows | None = None,
     again: str = "",
+    metrics: str | None = None,
+    on_finish: str | None = None,
 ) -> int:
     """Drive the client to its end, whatever that is, say how it ended, and return the exit code.
 
@@ -85,6 +89,7 @@ def run(
         interrupts.last_words = lambda: _interrupted_now(client)
     interrupts.client = client
     interrupts.at_person = lambda: console.asking
+    metrics_file = None if metrics is None else MetricsFile(client, metrics)
     try:
         with (
             PauseWatch(client, Path(ports.journal.name), windows),
@@ -106,9 +111,15 @@ def run(
         lines = ending(summary_text, again=again, full_list=full_list)
         if not console.quiet or summary.exit_code:
             console.messages((text, "error" if console.quiet else mtype) for text, mtype in lines)
+    if metrics_file is not None:
+        metrics_file.write()
+        if metrics_file.trouble:
+            console.message(f"--metrics: {metrics_file.trouble}", "warning")
     if as_json:
         with contextlib.suppress(BrokenPipeError):
             write_json(summary_json(summary))
+    if on_finish is not None and (trouble := finish(on_finish, summary)):
+        console.message(trouble, "warning")
     return summary.exit_code
 
 

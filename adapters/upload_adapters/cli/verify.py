@@ -10,27 +10,44 @@ import click
 from upload_adapters import snapshot_file
 from upload_adapters.cli.output import files, write_json, write_line
 from upload_adapters.cli.reading import open_reader
-from upload_adapters.journal_reader import JournalReader, segment_name
+from upload_adapters.cli.receipts import verify_receipt
+from upload_adapters.journal_reader import JournalReader
 from upload_adapters.wiring import wire_journal
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError
-from upload_core.journal import is_torn
 from upload_core.lifecycle import DONE, REPORTED, VALID
 
 
 @click.command()
-@click.argument("journal", type=click.Path())
+@click.argument("journal", type=click.Path(), required=False)
+@click.option(
+    "--receipt", metavar="FILE", help="Compare the archive with this receipt, or with the report that holds it."
+)
+@click.option("--to", metavar="ARCHIVE", help="With --receipt: where the archive, or its deployment file, is now.")
 @click.option("--archive", "with_archive", is_flag=True, help="Compare every stored file with what the archive holds.")
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(journal: str, with_archive: bool, no_browser: bool, as_json: bool) -> int:
+def command(
+    journal: str | None, receipt: str | None, to: str | None, with_archive: bool, no_browser: bool, as_json: bool
+) -> int:
     """Check a journal, or the archive against it.
 
     Every record of every segment is read and its checksums verified; snapshots must agree with it. With --archive the
     size and CRC32 of every file that is valid or stored are compared with what the archive holds now: exit code 1 and a
     list if they differ. Changes nothing.
+
+    With --receipt no journal is needed: every file that the receipt calls valid or done must be in the archive with its
+    size and CRC32, and nothing else may be there.
     """
+    if receipt is not None:
+        if journal is not None or with_archive:
+            raise click.UsageError("a receipt is compared with the archive alone: leave JOURNAL and --archive out")
+        return verify_receipt(receipt, {"to": to, "browser": not no_browser}, as_json=as_json)
+    if journal is None:
+        raise click.UsageError("name a journal, or a receipt with --receipt FILE")
+    if to is not None:
+        raise click.UsageError("--to goes with --receipt; a journal says itself where its archive is")
     reader = open_reader(journal, snapshots=False)
     notes = list(_journal(reader))
     delivery = reader.delivery
@@ -73,15 +90,8 @@ def _journal(reader: JournalReader) -> Iterator[str]:
     whole = reader.advance()
     end = reader.position
     if not whole:
-        with open(reader.path / segment_name(end.segment), "rb") as file:
-            file.seek(end.offset)
-            tail = file.read()
-        if not is_torn(tail, end.seq):
-            raise JournalDamagedError(
-                f"{reader.path / segment_name(end.segment)} is damaged after record {end.seq} (offset {end.offset}), and "
-                "more than an unfinished last batch is affected; restore the segment from a copy"
-            )
-        yield f"after record {end.seq:,} follow {len(tail):,} bytes of an unfinished batch: being written, or cut off at resume"
+        tail = reader.unfinished_bytes()
+        yield f"after record {end.seq:,} follow {tail:,} bytes of an unfinished batch: being written, or cut off at resume"
     for path in reversed(snapshot_file.newest_first(reader.path)):
         yield from _snapshot(reader, path)
 

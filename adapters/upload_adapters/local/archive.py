@@ -95,7 +95,9 @@ class DirectoryArchive:
                     elif stat.S_ISREG(info.st_mode):
                         yield self._stored(f"{prefix}{entry.name}", info, "")
 
-    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+    def end_uploads(
+        self, known: Mapping[str, str], ours: Callable[[str], bool], commit: Callable[[], None] = lambda: None
+    ) -> None:
         """Nothing: no file is taken in parts."""
 
     def sweep(self) -> None:

@@ -85,9 +85,17 @@ def write_all(fd: int, data: bytes) -> None:
 def parts_of(name: str) -> list[str]:
     """The components of a relative path; raises `ArchiveError` for one that could leave its root."""
     parts = name.split("/")
-    if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
+    if not name or "\0" in name or not _is_utf8(name) or any(part in ("", ".", "..") for part in parts):
         raise ArchiveError(f"{name!r} is no relative path of plain names; take it off the index or rename the file")
     return parts
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Tree:

@@ -20,6 +20,7 @@ LOCAL_LIMITS: Final = Limits(
     keepalive_interval_s=10.0,  # the same patience as anywhere, but it costs nothing to be far from its end
     lock_staleness_s=3600.0,  # a machine may sleep as long as that; whoever died re-enters by its journal at once
     validator_start_s=30.0,  # it reads an index of a million rows in a few seconds
+    validator_blind_s=0.0,  # it finds its place before its first word
     validator_silence_s=45.0,  # it writes every 10 s, however busy it is
     validator_stop_s=600.0,  # a callable may need long for each of the files that are still in its queue
     outage_s=900.0,  # time enough to make room on a full disk

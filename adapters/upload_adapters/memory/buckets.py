@@ -151,7 +151,9 @@ class MemoryArchive:
         for relpath, (data, _) in tuple(self._objects.items()):
             yield StoredObject(relpath, len(data))
 
-    def end_uploads(self, known: Mapping[str, str], ours: Callable[[str], bool]) -> None:
+    def end_uploads(
+        self, known: Mapping[str, str], ours: Callable[[str], bool], commit: Callable[[], None] = lambda: None
+    ) -> None:
         """Nothing: no file is taken in parts."""
 
 

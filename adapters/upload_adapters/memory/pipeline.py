@@ -10,12 +10,12 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
 from upload_core.errors import PipelineError
-from upload_core.ports import Clock, Limits, ObjectInfo, Pipeline, PipelineAnswer
+from upload_core.ports import Clock, Limits, ObjectInfo, Pipeline, PipelineAnswer, StoredObject
 from upload_core.wire import SELF, Keys, encode_rows, parse_index
 
 from .buckets import MemoryArchive, MemoryControlBucket
@@ -106,13 +106,23 @@ class MemoryPipeline:
             self.turn()
 
 
+class Delivered(Protocol):
+    """The archive as a validator sees it."""
+
+    def stat(self, relpath: str) -> StoredObject | None:
+        """The stored object with its CRC32, or None."""
+
+    def read(self, relpath: str) -> bytes:
+        """Its bytes."""
+
+
 class MemoryValidator:
     """One validation run: it judges each file that our log reports as stored, and remembers each in `judged`."""
 
     def __init__(
         self,
         control: MemoryControlBucket,
-        archive: MemoryArchive,
+        archive: Delivered,
         clock: Clock,
         keys: Keys,
         *,

@@ -30,6 +30,7 @@ QUICK = Limits(
     report_interval_s=0.05,
     keepalive_interval_s=30.0,
     validator_start_s=20.0,
+    validator_blind_s=0.0,
     validator_silence_s=30.0,
     validator_stop_s=10.0,
     outage_s=20.0,
@@ -237,8 +238,8 @@ class EmulatedArchive:
         verdicts = [row for row in self.rows(self.keys.validator_log) if row[1] == "validation"]
         assert sorted(row[2] for row in verdicts) == sorted(self.files)
         assert {row[3] for row in verdicts} == {"ok"}
-        assert len(self.validators) == sessions
-        assert all(len(told) == len(set(told)) for told in self.told())
+        assert len(self.validators) == sessions, len(self.validators)
+        assert all(len(told) == len(set(told)) for told in self.told()), self.told()
         stops = [row for row in self.rows(self.keys.client_log) if row[1] == "stop"]
         assert len(stops) == sessions
         assert self.control.found(self.keys.client_lock) is None

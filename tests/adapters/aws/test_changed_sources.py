@@ -89,11 +89,12 @@ class ChangingAttempt(Attempt):
             self.change()
 
 
+@pytest.mark.promise("R16")
 @pytest.mark.parametrize("indexed", [True, False], ids=["checksum indexed", "no checksum indexed"])
 @pytest.mark.parametrize("single", [True, False], ids=["one request", "parts"])
 @pytest.mark.parametrize("moment", ["before", "between", "at the end"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_changes_is_never_stored_under_its_name(aws, bucket, path, change, moment, single, indexed):
+def test_a_file_that_changes_is_never_stored_under_its_name(aws, bucket, path, change, moment, single, indexed, figure):
     checksum = crc32_base64(zlib.crc32(DATA)) if indexed else None
     if moment == "before":
         if not indexed and change in (rewrite, rewrite_and_hide, replace):
@@ -108,11 +109,14 @@ def test_a_file_that_changes_is_never_stored_under_its_name(aws, bucket, path, c
     assert aws.object(bucket.name, path.name) is None
     assert aws.open_uploads() == []
     assert attempt.left is None
+    if indexed:
+        figure(1, "changes while S3 takes the file")
 
 
+@pytest.mark.promise("R16")
 @pytest.mark.parametrize("after", range(1, 6))
 @pytest.mark.parametrize("change", CHANGES)
-def test_between_two_sessions_of_one_upload_no_change_is_mixed_in(aws, bucket, path, change, after):
+def test_between_two_sessions_of_one_upload_no_change_is_mixed_in(aws, bucket, path, change, after, figure):
     def stop():
         raise ConnectionResetError
 
@@ -134,6 +138,7 @@ def test_between_two_sessions_of_one_upload_no_change_is_mixed_in(aws, bucket, p
     else:
         assert change in (append, truncate, delete)
         assert found is None
+    figure(1, "changes between two sessions of an upload")
 
 
 def test_without_a_change_the_second_session_sends_the_rest(aws, bucket, path):

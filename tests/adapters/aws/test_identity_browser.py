@@ -2,24 +2,21 @@
 
 import contextlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.parse
 
-import attrs
 import pytest
 import requests
 
 from tests.adapters.aws.test_identity_callback import free_port
+from tests.chromium import running
 from upload_adapters.aws.identity_cognito import cognito_identity
 from upload_adapters.aws.identity_signin import BrowserSignIn, PastedSignIn
 from upload_core.errors import IdentityError
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 ROLE = "arn:aws:iam::123456789012:role/stem-spectra-d1-role"
 
 
@@ -80,103 +77,10 @@ def test_a_denial_there_is_reported_with_its_word(issuer):
 # ── Chromium ─────────────────────────────────────────────────────────────────────────────────────
 
 
-@attrs.define
-class Chromium:
-    """A headless Chromium driven through its debugging pipe: JSON messages that end in NUL, on descriptors 3 and 4."""
-
-    process: subprocess.Popen[bytes]
-    into: int
-    out: int
-    count: int = 0
-    session: str = ""
-    rest: bytes = b""
-
-    def call(self, method, session=True, **params):
-        self.count += 1
-        message = {"id": self.count, "method": method, "params": params}
-        if session and self.session:
-            message["sessionId"] = self.session
-        os.write(self.into, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self.receive()
-            if answer.get("id") == self.count:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def receive(self):
-        while b"\0" not in self.rest:
-            piece = os.read(self.out, 1 << 16)
-            assert piece, "Chromium has ended"
-            self.rest += piece
-        message, _, self.rest = self.rest.partition(b"\0")
-        return json.loads(message)
-
-    def open(self, url):
-        target = self.call("Target.createTarget", session=False, url=url)["targetId"]
-        self.session = self.call("Target.attachToTarget", session=False, targetId=target, flatten=True)["sessionId"]
-        self.call("Page.enable")
-        return target
-
-    def value(self, script):
-        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
-
-    def until(self, script, text):
-        """Wait until the script's value contains the text."""
-        found = None
-        for _ in range(200):
-            with contextlib.suppress(AssertionError):  # between two pages there is nothing to ask
-                found = self.value(script)
-                if found and text in found:
-                    return found
-            time.sleep(0.05)
-        raise AssertionError(f"{script} never had {text!r}; last: {found!r}")
-
-
 @pytest.fixture
 def chromium(tmp_path):
-    if CHROMIUM is None:
-        pytest.skip(reason="no Chromium on the PATH (Debian: apt-get install chromium)")
-    to_browser, into = os.pipe()
-    out, from_browser = os.pipe()
-    options = [
-        "--headless",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-dev-shm-usage",
-        "--disable-background-networking",
-    ]
-    if os.geteuid() == 0:
-        options.append("--no-sandbox")  # as root it refuses to start with one
-    # The shell puts the pipes on descriptors 3 and 4, where the browser looks for them.
-    script = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
-    process = subprocess.Popen(
-        [
-            "/bin/bash",
-            "-c",
-            script,
-            "bash",
-            CHROMIUM,
-            *options,
-            "--remote-debugging-pipe",
-            f"--user-data-dir={tmp_path}",
-        ],
-        pass_fds=(to_browser, from_browser),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(to_browser)
-    os.close(from_browser)
-    browser = Chromium(process, into, out)
-    try:
+    with running(tmp_path) as browser:
         yield browser
-        browser.call("Browser.close", session=False)
-        process.wait(20)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(into)
-        os.close(out)
 
 
 @pytest.mark.slow

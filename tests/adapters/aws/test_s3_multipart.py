@@ -493,6 +493,21 @@ def test_at_the_end_uploads_under_our_names_are_ended_and_no_others(archive, aws
     assert sorted(key for _, key in aws.open_uploads()) == ["foreign", "ours.not"]
 
 
+def test_whoever_may_no_longer_write_ends_none(archive, aws, bucket):
+    for key in ("a", "b", "c"):
+        bucket.calls.create_multipart_upload(Bucket=bucket.name, Key=key)
+    left = [1]
+
+    def commit():
+        if not left:
+            raise LockLostError("somebody else's")
+        left.pop()
+
+    with pytest.raises(LockLostError):
+        archive.end_uploads({}, lambda _: True, commit)
+    assert len(aws.open_uploads()) == 2
+
+
 def test_who_may_not_look_ends_what_the_journal_knows(archive, aws, bucket):
     known = {}
     for key in ("a", "b"):

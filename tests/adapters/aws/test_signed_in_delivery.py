@@ -2,12 +2,15 @@
 and no secret in anything that is written.
 """
 
+import gc
 import os
 import re
 import subprocess
 import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 import attrs
 import pytest
@@ -189,26 +192,127 @@ def test_a_sign_in_without_a_role_for_the_delivery_says_so_and_asks_nothing_of_t
     assert aws.log() == []
 
 
-def test_no_secret_is_in_anything_that_a_delivery_writes(archive, aws, cognito, person, capfd):
-    client = archive.client(ports=archive.ports(browser=False), debug=True)
+@pytest.mark.promise("R19")
+def test_no_secret_is_in_anything_that_a_delivery_writes(archive, aws, cognito, person, capfd, monkeypatch, figure):
+    """Keys that are renewed, a renewal that is refused in words that quote the token, and everything shown that can be."""
+    aws.settings.credentials_lifetime_s = 3.0
+    cognito.rotate = True
+    monkeypatch.chdir(archive.root)
+    slowly(archive, aws, 0.7)
+    client = archive.client(ports=archive.ports(browser=False), debug=True, n_threads=1)
+
+    def refuse_once(record):
+        if isinstance(record.event, ev.TransferCompleted) and not person.asked:
+            cognito.refresh_tokens.clear()
+
+    client.subscribe(refuse_once)
     assert client.run().outcome == "complete"
+    client.dump_state()
     shown = capfd.readouterr()
-    everything = written(archive.root) + shown.out.encode() + shown.err.encode()
+    everything = written(archive.root) + shown.out.encode() + shown.err.encode() + repr(client).encode()
     everything += b"".join(found.data for found in aws.store.bucket(archive.control_bucket).objects.values())
-    assert secrets_of(aws, cognito)
-    assert [secret for secret in secrets_of(aws, cognito) if secret in everything] == []
+    secrets = secrets_of(aws, cognito)
+    assert len(secrets) > 12
+    assert [secret for secret in secrets if secret in everything] == []
+    figure(len(secrets), "secrets looked for in all that a delivery wrote and showed")
+
+
+@pytest.mark.promise("R19")
+def test_no_object_of_ours_shows_a_secret_of_itself(archive, aws, cognito, person, figure):
+    """Whatever a debugger, a log line or a host's traceback with locals would show of what is alive in a delivery."""
+    client = archive.client(ports=archive.ports(browser=False))
+    shown: list[str] = []
+
+    def look(record):
+        if isinstance(record.event, ev.FileReported) and not shown:
+            ours = [one for one in gc.get_objects() if str(type(one).__module__).startswith(("upload_core", "upload_adapters"))]
+            shown.extend(map(repr, ours))
+
+    client.subscribe(look)
+    assert client.run().outcome == "complete"
+    assert any("Tokens" in one for one in shown), "the sign-in is among them"
+    secrets = [secret.decode() for secret in secrets_of(aws, cognito)]
+    assert [(one[:80], secret[:20]) for one in shown for secret in secrets if secret in one] == []
+    figure(len(shown), "objects whose repr shows no secret")
+
+
+@pytest.mark.promise("R19")
+def test_an_error_no_one_foresaw_shows_no_secret(archive, aws, cognito, person, capfd, monkeypatch, figure):
+    """Raised where keys are in hand, told with its traceback."""
+    from upload_adapters.aws.credentials import IdentityPool
+
+    really = IdentityPool.credentials
+
+    def credentials(pool, id_token, role):
+        found = really(pool, id_token, role)
+        assert found.secret_key
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(IdentityPool, "credentials", credentials)
+    client = archive.client(ports=archive.ports(browser=False), debug=True)
+    with pytest.raises(ZeroDivisionError) as caught:
+        client.run()
+    told = client.excformat(caught.value)
+    assert "credentials" in told, "it is a traceback"
+    shown = capfd.readouterr()
+    everything = written(archive.root) + (told + shown.out + shown.err).encode()
+    secrets = secrets_of(aws, cognito)
+    assert secrets
+    assert [secret for secret in secrets if secret in everything] == []
+    figure(len(secrets), "secrets looked for in an unforeseen traceback")
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────
 
 
-def run(archive, aws, *arguments, signing_in=True):
+class Watch:
+    """What anybody on this machine could see of a process and of those that it starts: their arguments, and more."""
+
+    def __init__(self, pid):
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.arguments, self.environments = set(), set()
+        self.looks = 0
+
+    def _look(self):
+        while not self._ended.wait(0.02):
+            self.looks += 1
+            for pid in self._family():
+                with suppress(OSError):
+                    self.arguments.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+                    self.environments.add(Path(f"/proc/{pid}/environ").read_bytes())
+
+    def _family(self):
+        found, pending = [], [self._pid]
+        while pending:
+            pid = pending.pop()
+            found.append(pid)
+            with suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    pending += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+        return found
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ended.set()
+        self._thread.join()
+
+
+def run(archive, aws, *arguments, signing_in=True, **changes):
     """A command of its own process, at which a person signs in elsewhere and pastes where they ended."""
+    return run_watched(archive, aws, *arguments, signing_in=signing_in, **changes)[:3]
+
+
+def run_watched(archive, aws, *arguments, signing_in=True, **changes):
     given = {name: value for name, value in aws.environment().items() if "KEY" not in name}
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=archive.root,
-        env=environment(**given, AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull),
+        env=environment(**given, AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, **changes),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -219,14 +323,14 @@ def run(archive, aws, *arguments, signing_in=True):
     guard = threading.Timer(60, process.kill)
     guard.start()
     told = ""
-    with process:
+    with process, Watch(process.pid) as watch:
         while signing_in and not ADDRESS.search(told) and process.poll() is None:
             told += process.stderr.readline()
         if found := ADDRESS.search(told):
             process.stdin.write(sign_in_at(found[0]) + "\n")
         out, err = process.communicate()
     guard.cancel()
-    return process.returncode, out, told + err
+    return process.returncode, out, told + err, watch
 
 
 @pytest.fixture
@@ -253,6 +357,64 @@ def test_a_headless_sign_in_and_a_label_deliver_from_the_command_line(archive, a
     code, out, err = run(archive, aws, "verify", "--archive", "--no-browser", ".upload-core/my_set-d1-staging")
     assert code == 0, err
     assert "8 files compared with the archive: all agree" in out
+
+
+@pytest.mark.promise("R19")
+def test_no_command_shows_writes_or_hands_on_a_secret(archive, aws, cognito, index, figure):
+    """A whole life at the command line: sign-in, delivery with keys that are renewed, all that is asked afterwards."""
+    aws.settings.credentials_lifetime_s = 3.0
+    cognito.rotate = True
+    slowly(archive, aws, 0.5)
+    journal = ".upload-core/my_set-d1-staging"
+    deliver = ["deliver", "data", "index.csv", "--label", "label.yaml", "--to", "mast.toml", "--no-browser", "--jobs", "1"]
+    told, seen, looks = "", set(), 0
+    for arguments, signing_in in (
+        ([*deliver, "--events"], True),
+        (["status", journal], False),
+        (["status", journal, "--json"], False),
+        (["history", journal, "dir/file 00.txt"], False),
+        (["replay", journal, "--files"], False),
+        (["verify", "--archive", "--no-browser", journal], True),
+        (["config", "show", "--to", "mast.toml"], False),
+        (["login", "--to", "mast.toml", "--no-browser"], True),
+        (["logout", "--to", "mast.toml"], False),
+    ):
+        code, out, err, watch = run_watched(archive, aws, *arguments, signing_in=signing_in)
+        assert code == 0, (arguments, out, err)
+        told += out + err
+        seen |= watch.arguments | watch.environments
+        looks += watch.looks
+    archive.judge()
+    # State and nonce stand in the address that a person opens: shown, and nowhere else.
+    opened = "".join(ADDRESS.findall(told))
+    secrets = [secret for secret in secrets_of(aws, cognito) if secret.decode() not in opened]
+    everything = written(archive.root) + told.encode() + b"".join(seen)
+    assert len(secrets) > 12
+    assert looks
+    assert [secret for secret in secrets if secret in everything] == []
+    figure(len(secrets), "secrets looked for in commands, their output, files and processes")
+
+
+@pytest.mark.promise("R19")
+def test_keys_from_the_environment_stay_there(aws, tmp_path, figure):
+    """Without a sign-in: a host's own AWS keys, which nothing repeats."""
+    made = EmulatedArchive(aws, tmp_path)
+    try:
+        rows = made.index()
+        lines = [f"{path},{crc}" for path, crc in zip(rows["path"], rows["checksum"], strict=True)]
+        (tmp_path / "index.csv").write_text("\n".join(["path,checksum", *lines, ""]))
+        keys = {"AWS_ACCESS_KEY_ID": "AKIACANARY", "AWS_SECRET_ACCESS_KEY": "CANARY-secret-key"}
+        names = ["--dataset", "my_set", "--delivery-id", "d1", "--to", "mast.toml"]
+        code, out, err, watch = run_watched(made, aws, "deliver", "data", "index.csv", *names, signing_in=False, **keys)
+        assert code == 0, err
+        made.judge()
+        assert watch.arguments
+        everything = written(made.root) + out.encode() + err.encode() + b"".join(watch.arguments)
+        everything += b"".join(found.data for found in aws.store.bucket(made.control_bucket).objects.values())
+        assert b"CANARY" not in everything
+    finally:
+        made.close()
+    figure(len(keys), "keys of the environment looked for")
 
 
 def test_the_label_and_the_flags_must_agree(archive, aws, index):

@@ -28,6 +28,7 @@ def archive(aws, tmp_path, monkeypatch):
     for name, value in aws.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("upload_core.retry.PROBE_FIRST_MS", 250)  # an outage is probed as always, only sooner
     made = EmulatedArchive(aws, tmp_path)
     yield made
     made.close()
@@ -363,9 +364,11 @@ def test_a_run_that_was_told_to_stop_is_waited_for_and_never_told_twice(archive)
     client.connect()
     client.write_index()
     client.initiate_transfer()
+    begun = 0
     while not client.delivery.facts.run_confirmed:
         client.update()
-        client.transfer_next_file() if client.next_file else None
+        if begun < len(archive.files) // 2:  # or the first run may have been told of every file
+            begun += client.transfer_next_file() is not None
     engine = client._engine
     engine.record([engine.conversation.say_stop(engine.now_ms()), ev.StopReported()])
     die(client)

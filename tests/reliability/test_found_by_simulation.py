@@ -1,0 +1,186 @@
+"""What the simulation found, each by itself: small deliveries in which just that goes wrong."""
+
+import pytest
+
+from tests.crash.odd_validator import KEYS, OddPipeline
+from tests.crash.test_faults import replace_port
+from tests.crash.world import World
+from upload_adapters.memory import ManualClock, MemoryControlBucket
+from upload_core import events as ev
+from upload_core.errors import ArchiveUnavailableError, IdentityError, LockLostError
+from upload_core.logs import AppendLog, LogReader, mark_of
+from upload_core.recovery import Run
+
+KEY = KEYS.validator_log
+FILES = {"a": b"first", "b": b"second", "c": b"third"}
+
+
+@pytest.fixture
+def control():
+    return MemoryControlBucket(ManualClock())
+
+
+# --- a verdict that comes while the validator drains its queue -----------------------------------
+
+
+def test_a_verdict_that_is_taken_back_at_the_last_moment_is_no_success():
+    world = World(FILES, bad=[])
+
+    class Repentant(OddPipeline):
+        def _turn(self, key):
+            ours = self.control._objects.get(KEYS.client_log)
+            if self.alive and key == KEYS.validator_log and ours and b"\tstop\t" in ours.data:
+                self.write(self.row("validation", "a", "failure", "on second thoughts"))
+            super()._turn(key)
+
+    replace_port(
+        world,
+        pipeline=Repentant(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)]),
+    )
+    summary = world.client().run()
+    assert summary.counts["invalid"] == 1
+    assert (summary.outcome, summary.exit_code) == ("incomplete", 1)
+
+
+# --- knowing the validator's log again -----------------------------------------------------------
+
+
+def test_a_row_that_never_ended_does_not_make_it_another_log(control):
+    torn = b"2027-01-15T08:00:00.000Z\tvalidation\ta\tok\t\tv\n2027-01-15T08:00"
+    control.append(KEY, torn, offset=0)
+    read = LogReader(control, KEY).read_from(0)
+    mark = read.mark_at(len(torn))  # given up as torn
+    control.append(KEY, b"-and more\n", offset=len(torn))
+    resumed = LogReader(control, KEY).read_from(len(torn), mark)
+    assert (resumed.restarted, resumed.data) == ("", b"-and more\n")
+
+
+def test_another_log_of_the_same_shape_is_another_log(control):
+    control.append(KEY, b"row 1\nrow 2\n", offset=0)
+    mark = LogReader(control, KEY).read_from(0).mark_at(12)
+    control.put(KEY, b"ROW 1\nROW 2\nROW 3\n")
+    read = LogReader(control, KEY).read_from(12, mark)
+    assert "replaced" in read.restarted
+    assert read.data == b"ROW 1\nROW 2\nROW 3\n"
+    assert mark == mark_of(b"row 1\nrow 2\n")
+
+
+def test_a_mark_is_that_of_the_last_bytes_however_they_came(control):
+    log = b"".join(b"row %d\n" % number for number in range(60))
+    control.append(KEY, log, offset=0)
+    first = LogReader(control, KEY).read_from(0).mark_at(300)
+    reader = LogReader(control, KEY)
+    for offset in (0, 50, 120, 290):
+        assert reader.read_from(offset).mark_at(300) == first
+
+
+def test_a_session_after_a_torn_row_reads_nothing_again():
+    world = World(FILES, bad=[])
+    torn = [True]
+
+    def answer(odd, path):
+        row = odd.row("validation", path)
+        return [row[:-9]] if path == "c" and torn[0] else [row]
+
+    pipeline = OddPipeline(world.real["control"], world.ports.clock, answer)
+    replace_port(world, pipeline=pipeline)
+    world.client().run()  # waits for c in vain, and gives the torn row up
+    assert world.kinds("LogLineRejected")
+    torn[0] = pipeline.alive = False
+    world.client().run()
+    assert world.kinds("ValidatorLogRestarted", "VerdictRepeated") == []
+    assert world.last is not None
+    assert world.last.summary().exit_code == 0
+
+
+# --- a validator that has yet to find its place --------------------------------------------------
+
+
+class Blind(OddPipeline):
+    """It finds its place in our log only some seconds after its first word, and has a keepalive each ten."""
+
+    blind_s = 3.0
+
+    def start(self, **request):
+        answer = super().start(**request)
+        self.begun_ms = self.clock.now_ms()
+        self.offset = -1
+        self.wrote_ms = self.begun_ms
+        return answer
+
+    def _turn(self, key):
+        now_ms = self.clock.now_ms()
+        if not self.alive or key != KEYS.validator_log:
+            return
+        if self.offset < 0:
+            if now_ms - self.begun_ms >= self.blind_s * 1000:
+                self.offset = self.control.size(KEYS.client_log)
+            return
+        before = self.control.size(key)
+        super()._turn(key)
+        if self.control.size(key) > before:
+            self.wrote_ms = now_ms
+        elif now_ms - self.wrote_ms >= 10_000:
+            self.wrote_ms = now_ms
+            self.write(self.row("keepalive", "self", message="0 / 1"))
+
+
+def test_the_only_file_is_announced_once_the_validator_listens():
+    world = World({"only": b"one"}, bad=[])
+    pipeline = Blind(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    replace_port(world, pipeline=pipeline)
+    summary = world.client().run()
+    assert (summary.exit_code, len(world.kinds("FileReported"))) == (0, 1)
+    assert summary.seconds < 30
+
+
+def test_a_session_that_ends_before_the_validator_listens_leaves_the_run_to_the_next():
+    world = World(FILES, bad=[])
+    pipeline = Blind(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    replace_port(world, pipeline=pipeline)
+
+    def refuse(port, method, args):
+        if port == "archive" and method == "put":
+            raise IdentityError("expired")
+
+    world.calls.before = refuse
+    client = world.client()
+    client.run()
+    assert client.summary().exit_code == 5
+    assert "stop" not in {row[1] for row in world.rows()}
+    world.calls.disarm()
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 1
+
+
+# --- whoever stood still between two requests ----------------------------------------------------
+
+
+def test_an_append_is_repeated_only_if_the_lock_is_still_ours(control):
+    asked = []
+
+    class Away(MemoryControlBucket):
+        def append(self, key, data, *, offset):
+            asked.append(offset)
+            raise ArchiveUnavailableError("timed out")
+
+    def again():
+        raise LockLostError("somebody else's")
+
+    log = AppendLog(Away(ManualClock()), KEYS.client_log, 0, again)
+    with pytest.raises(LockLostError):
+        log.append(b"row\n")
+    assert asked == [0]
+
+
+# --- a new chance beside a run at work -----------------------------------------------------------
+
+
+def test_a_run_that_judged_a_file_is_not_gone_on_with_once_the_file_gets_a_new_chance():
+    world = World(FILES, bad=["a"])
+    world.client().run()
+    delivery = world.real["journal"].replayed()
+    delivery.facts.run_open, delivery.facts.stop_reported = True, False
+    states = [delivery.run_state]
+    delivery.apply(ev.FileRequeued(0), 0)
+    assert [*states, delivery.run_state] == [Run.STARTED, Run.OUTDATED]

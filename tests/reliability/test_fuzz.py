@@ -1,0 +1,113 @@
+"""Whatever comes from outside, a reader answers it: as understood, or by an error of ours. Nothing else leaves it."""
+
+import importlib.util
+import subprocess
+import sys
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.command_line import environment
+from tests.reliability.fuzz_targets import TARGETS, Target
+from upload_core.errors import UploadClientError
+
+COUNTS = {
+    # per target: what takes about five seconds, and what a night and a release are worth
+    "journal": (2_000, 100_000, 1_000_000),
+    "snapshot": (1_000, 30_000, 300_000),
+    "file table": (20_000, 10**6, 10**7),
+    "validator log": (5_000, 300_000, 3_000_000),
+    "index CSV": (20_000, 10**6, 10**7),
+    "index object": (40_000, 10**6, 10**7),
+    "checksum cache": (10_000, 300_000, 3_000_000),
+    "lambda answer": (5_000, 300_000, 3_000_000),
+    "network parameter": (20_000, 10**6, 10**7),
+    "label": (10_000, 300_000, 3_000_000),
+    "OAuth callback": (20_000, 10**6, 10**7),
+    "state dump": (10_000, 300_000, 3_000_000),
+}
+
+FOUND = [
+    # What once broke a reader, each with what it broke on.
+    ("lambda answer", b'"status: success\x8a"'),  # a string that is no UTF-8
+    ("journal", b'{"journal":"upload-core","version":1,"dataset":"\xff"'),
+    ("journal", b'{"journal":"upload-core","version":1,"crc":"57e6bb7e"}\n'),  # a header that is sealed and lacks the rest
+    ("file table", b'{"file":0,"path":"a","size":1,"\x1b[2J":0}\n'),  # a message that acts on a terminal
+    ("index object", b"path,will_transfer\na\rb,True\n"),  # an error of the csv module
+    ("OAuth callback", b"GET //[::1/back HTTP/1.1\r\nHost: localhost:3000\r\n\r\n"),  # an address that is none
+    ("OAuth callback", b"GET /back?state=CANARY-state x HTTP/1.1\r\n\r\n"),  # a page that quoted the request
+]
+
+
+def try_one(name: str, target: Target, data: bytes) -> bool:
+    try:
+        return target.read(data)
+    except Exception as error:
+        note = f"\ntarget {name!r}, input {data!r}"
+        if isinstance(error, UploadClientError):
+            note += "\n(an error of ours, but not one that this reader's contract names)"
+        error.add_note(note)
+        raise
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND, ids=lambda value: str(value)[:40])
+def test_what_once_broke_a_reader_does_not_any_more(name, data):
+    try_one(name, TARGETS[name], data)
+
+
+@pytest.mark.promise("R18")
+@pytest.mark.parametrize("name", TARGETS)
+def test_damage_that_knows_the_format_is_answered(name, size, figure):
+    target = TARGETS[name]
+    seeds = target.seeds()
+    for seed in seeds:
+        try_one(name, target, seed)
+    assert any(target.read(seed) for seed in seeds), "a target that accepts nothing tests nothing"
+    pr, nightly, release = COUNTS[name]
+    count = size(pr=pr, nightly=nightly, release=release)
+    accepted = 0
+    for number in range(count):
+        random = Random(f"{name}:{number}")
+        accepted += try_one(name, target, target.mutate(random, random.choice(seeds)))
+    assert 0 < accepted <= count
+    figure(count, "damaged inputs")
+
+
+@pytest.mark.promise("R18")
+@pytest.mark.parametrize("name", TARGETS)
+def test_any_bytes_are_answered(name, size, figure):
+    count = size(pr=50, nightly=5_000, release=50_000)
+    target = TARGETS[name]
+
+    @settings(max_examples=count, database=None)
+    @given(st.binary(max_size=300))
+    def read(data):
+        try_one(name, target, data)
+
+    read()
+    figure(count, "inputs of any bytes")
+
+
+@pytest.mark.promise("R18")
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="atheris has wheels for Linux on x86_64 only; the rest runs"
+)
+@pytest.mark.parametrize("name", TARGETS)
+def test_damage_that_learns_from_coverage_is_answered(name, size, figure, tmp_path):
+    # At the small size one target shows that it runs: its start alone takes seconds.
+    count = size(pr=2_000 if name == "lambda answer" else 0, nightly=COUNTS[name][1] // 10, release=COUNTS[name][2] // 10)
+    if not count:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.reliability.fuzz", name, f"-runs={count}"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    assert f"Done {count} " in done.stderr
+    figure(count, "inputs guided by coverage")

@@ -1,0 +1,142 @@
+"""Any order of faults ends right, the same way each time, and the simulation that shows it can see."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.mutants import MUTANTS, SEEDS_MAX, found_by, search
+from upload_adapters.simulation import FAULTS, INVARIANTS, World, simulate
+from upload_adapters.simulation.judge import judge
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCHES = 8
+"""Tests into which the seeds are dealt, so that workers can share them."""
+
+
+def dealt(batch: int, count: int) -> range:
+    """The seeds of one batch: all batches together have each of `count` once."""
+    return range(batch, count, BATCHES)
+
+
+# --- R1 and R21 ----------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("R1")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_any_order_of_faults_ends_right(batch, size, figure):
+    seeds = dealt(batch, size(pr=2_000, nightly=100_000, release=1_000_000))
+    for seed in seeds:
+        run = simulate(seed)
+        assert not run.violations, f"upload-core simulate --seed {seed}: {run.violations}"
+    figure(len(seeds), "seeds")
+
+
+@pytest.mark.promise("R21")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_once_faults_stop_it_ends_in_three_times_the_steps_of_an_undisturbed_run(batch, size, figure):
+    seeds = dealt(batch, size(pr=400, nightly=20_000, release=200_000))
+    for seed in seeds:
+        run = simulate(1_000_000 + seed, in_time=True)
+        assert not run.violations, f"upload-core simulate --seed {run.seed}: {run.violations}"
+    figure(len(seeds), "seeds")
+
+
+def test_every_kind_of_fault_happens():
+    seen: set[str] = set()
+    for seed in range(300):
+        world = World(seed)
+        world.run()
+        seen |= world.swarm.seen.keys()
+    assert seen == FAULTS.keys()
+
+
+def test_without_faults_one_session_delivers_everything():
+    for seed in range(100):
+        evidence = World(seed, steps=0).run()
+        assert len(evidence.ended) == 1, seed
+        assert judge(evidence) == []
+
+
+# --- R2 ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.promise("R2")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_seeded_bug_is_found(name, size, figure):
+    mutant = MUTANTS[name]
+    # the remembered seed first: looking for it again takes long, and only a change to the simulation makes it necessary
+    seeds = [mutant.seed, *range(size(pr=150, nightly=SEEDS_MAX, release=SEEDS_MAX))]
+    found = search(mutant, seeds)
+    assert found is not None, (
+        f"{mutant.does} No seed of {len(seeds)} finds it: python -m tests.reliability.mutants {name}"
+    )
+    seed, violation = found
+    assert violation.invariant in INVARIANTS
+    assert simulate(seed, in_time=True).violations == [], "the seed finds something without the bug as well"
+    figure(1, "seeded bugs")
+
+
+def test_there_are_bugs_enough():
+    assert len(MUTANTS) >= 20
+    assert {mutant.breaks for mutant in MUTANTS.values()} >= INVARIANTS.keys() - {"every file has a state", "cursor"}
+
+
+@pytest.mark.parametrize("name", ["acknowledge before sync", "apply a verdict twice"])
+def test_a_remembered_seed_breaks_what_is_said_of_it(name):
+    mutant = MUTANTS[name]
+    assert mutant.breaks in {violation.invariant for violation in found_by(mutant, mutant.seed)}
+
+
+# --- R3 ------------------------------------------------------------------------------------------
+
+DIGESTS = """
+import hashlib, sys
+from upload_adapters.simulation import simulate
+for seed in range(int(sys.argv[1]), int(sys.argv[2])):
+    print(hashlib.sha256(simulate(seed).journal).hexdigest())
+"""
+
+
+def digests_of(python: str, first: int, last: int, **environment: str) -> list[str]:
+    """SHA-256 of each journal, computed by another process."""
+    done = subprocess.run(
+        [python, "-c", DIGESTS, str(first), str(last)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'adapters'}", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def digests_here(first: int, last: int) -> list[str]:
+    return [hashlib.sha256(simulate(seed).journal).hexdigest() for seed in range(first, last)]
+
+
+@pytest.mark.promise("R3")
+@pytest.mark.timeout(0)
+def test_the_same_seed_gives_the_same_bytes_in_every_process(size, figure):
+    count = size(pr=100, nightly=1_000, release=10_000)
+    here = digests_here(0, count)
+    assert digests_here(0, count) == here
+    for hash_seed in ("1", "2"):
+        assert digests_of(sys.executable, 0, count, PYTHONHASHSEED=hash_seed) == here
+    figure(count, "seeds")
+
+
+@pytest.mark.promise("R3")
+@pytest.mark.timeout(0)
+def test_the_same_seed_gives_the_same_bytes_on_another_python(size, figure):
+    other = os.environ.get("UPLOAD_CORE_OTHER_PYTHON", "")
+    if not other or not Path(other).exists():
+        pytest.skip("no other Python with the dependencies: make .venv-other/.installed, or UPLOAD_CORE_OTHER_PYTHON")
+    count = size(pr=50, nightly=1_000, release=10_000)
+    assert digests_of(other, 0, count) == digests_here(0, count)
+    figure(count, "seeds on two Pythons")
