@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "adapters")]
 
 from tests.adapters.aws import emulated_archive  # noqa: E402 - the checkout goes onto the path first
-from tests.emulator import Emulator, Fault  # noqa: E402
-from upload_adapters.memory.pipeline import MemoryValidator  # noqa: E402
+from tests.emulator import Emulator, Fault  # noqa: E402 - as above
+from upload_adapters.memory.pipeline import MemoryValidator  # noqa: E402 - as above
 
 SCREENS = ROOT / "docs" / "screens"
 COLUMNS, ROWS = 96, 24

@@ -43,6 +43,7 @@ def constant(text: str, root: Path) -> str:
     text = re.sub(r"\b\d+(\.\d+)? s\b", "0.1 s", text)
     text = re.sub(r'"seconds": [\d.]+', '"seconds": 0.1', text)
     text = re.sub(r"process \d+ on [\w.-]+", "process 4711 on vega", text)
+    text = re.sub(r"digest [0-9a-f]{64}", f"digest {'0' * 64}", text)  # a later release may know more of a state
     text = re.sub(r"\brecord [\d,]+", "record 42", text)
     return re.sub(r"\b[\d,]+ records", "42 records", text)
 
