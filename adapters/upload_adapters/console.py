@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,6 +98,14 @@ class TerminalConsole:
             self._render(Padding(renderable))  # type: ignore[arg-type]  # it is whatever the caller knows rich can render
         else:
             self._render(renderable)
+
+    def overwrite(self, text: str) -> None:
+        """Put the text in place of what stands on the terminal's last line, as far as that is wide."""
+        width = max(
+            1, shutil.get_terminal_size().columns - 1
+        )  # in the last column some terminals go on to the next line
+        self._out.write(f"\r{printable(text)[:width]}\x1b[K")
+        self._out.flush()
 
     # --- asking -----------------------------------------------------------------------------------
 

@@ -232,3 +232,10 @@ def test_a_delivery_goes_on_when_its_terminal_is_gone(tmp_path):
     assert process.returncode == 0
     assert b'"outcome": "complete"' in out
     assert desk.equal()
+
+
+def test_a_line_that_is_written_over_is_never_wider_than_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    out = Terminal()
+    TerminalConsole(file=out).overwrite("1,000 of 2,000 files \x1b[31m read")
+    assert out.getvalue() == "\r1,000 of 2,000 file\x1b[K"

@@ -143,11 +143,10 @@ class _Meter:
         rate = size(round(done_bytes / max(0.001, now - self._began)))
         text = f"{done:,} of {files(self._total)} read, {size(done_bytes)}, {rate}/s"
         if self._live:
-            self._console.file.write(f"\r{text}\x1b[K")
-            self._console.file.flush()
+            self._console.overwrite(text)
         else:
             self._console.message(text, "info")
 
     def end(self) -> None:
         if self._live:
-            self._console.file.write("\r\x1b[K")
+            self._console.overwrite("")
