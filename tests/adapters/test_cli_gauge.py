@@ -125,9 +125,17 @@ def test_a_validator_shows_its_pace_only_while_it_has_work():
     watched = Watched()
     watched.live_through(60, sent=1, judged=1)
     move(watched.delivery, READY, DONE, 300)
-    reading = watched.live_through(10, sent=1, judged=10)
-    assert reading.judged_per_s == pytest.approx(7, abs=2)
+    watched.live_through(15, sent=1, judged=10)
     assert watched.gauge._judging_pace() == pytest.approx(10, rel=0.15)
+
+
+def test_what_was_just_sent_says_nothing_of_the_validator():
+    watched = Watched()
+    watched.live_through(60, sent=1, judged=1)
+    move(watched.delivery, READY, DONE, 300)
+    reading = watched.live_through(5, sent=1, judged=0)
+    assert reading.left_s is None
+    assert live.plain(reading).endswith("; too early to tell when all is judged")
 
 
 def test_a_large_file_at_the_end_is_not_forgotten():

@@ -44,6 +44,8 @@ BUCKET: Final = 10
 """Samples that count as one where costs are told apart: within seconds, files come in bursts."""
 ALIKE: Final = 0.05
 """Files and bytes that vary together so closely cannot be told apart."""
+AT_WORK_S: Final = 10.0
+"""A validator that was at work for a shorter time does not show its pace: its first words are seconds on their way."""
 BUSY_S: Final = 5.0
 """A validator with more than so long a queue is busy all the time; a shorter one is how the conversation works."""
 
@@ -226,7 +228,7 @@ class Gauge:
             done = after.judged - before.judged
             if before.sent - before.judged > max(0, done) and after.sent > after.judged:
                 passed_s, judged = passed_s + after.time_s - before.time_s, judged + max(0, done)
-        return judged / passed_s if passed_s >= SEEN_S else None
+        return judged / passed_s if passed_s >= AT_WORK_S else None
 
     def _sending_s(self, files: int, size: int) -> float | None:
         """How long sending so much more takes, by what files and bytes were seen to cost."""

@@ -95,7 +95,7 @@ def _forecast(reading: Reading) -> str:
     if reading.sending_s is None:
         return "too early to tell when it ends" if reading.bytes_per_s is None else "nothing was sent lately"
     if reading.judging_s is None:
-        return f"sent in about {span(reading.sending_s)}; the validator judged nothing yet"
+        return f"sent in about {span(reading.sending_s)}; too early to tell when all is judged"
     about = f"about {span(reading.judging_s)} left"
     if reading.judging_s > reading.sending_s * 1.2 + 10:
         return f"{about}: the validator is {reading.behind:,} files behind"
