@@ -31,7 +31,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
-from upload_core.ports import Observer, Ports, TransferType
+from upload_core.ports import Observer, Ports, TransferType, abandoned_lock
 from upload_core.sessions import follows
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
@@ -485,11 +485,21 @@ class Engine:
                 message = message or str(error)
                 if isinstance(error, ArchiveUnavailableError):
                     self.patience.hasty = True  # what was waited for in vain once is not waited for again
+        if reason == "validator":
+            message += self._blocked_until()
         if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
             # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
+
+    def _blocked_until(self) -> str:
+        """Until when no other validator can start, if the one that ended left its lock."""
+        with suppress(UploadClientError):
+            if (lock := abandoned_lock(self.ports.pipeline)) is not None:
+                until_ms = round((lock.modified + self.delivery.limits.lock_staleness_s) * 1000)
+                return f"; a validator that is gone left its lock: another can start at {iso(until_ms)[:19]}Z, or once the lock is gone"
+        return ""
 
     def _end_uploads(self) -> None:
         """Once nothing is left to send, no multipart upload of ours stays open; until then the next session goes on."""

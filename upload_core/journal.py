@@ -156,7 +156,7 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
 
     Raises `JournalVersionError` for a newer format and `JournalDamagedError` for anything that is not that header.
     """
-    where = f"segment {segment}, offset 0"
+    where = f"segment {segment}"
     try:
         version = msgspec.json.decode(line, type=_VersionOnly).version
     except UNREADABLE as error:
