@@ -264,8 +264,8 @@ def say_stop_twice(patching):
 def start_the_validator_twice(patching):
     original = Engine.start_pipeline
 
-    def start_pipeline(self, client_config):
-        original(self, client_config)
+    def start_pipeline(self):
+        original(self)
         with suppress(Exception):
             self.ports.pipeline.start(
                 agent_id=self.delivery.facts.agent_id,
@@ -288,8 +288,8 @@ def ask_under_a_new_key_each_time(patching):
 def believe_the_answer_alone(patching):
     original = Engine.start_pipeline
 
-    def start_pipeline(self, client_config):
-        original(self, client_config)
+    def start_pipeline(self):
+        original(self)
         if self.delivery.client_state == "starting":
             self.record([ev.ValidatorStarted("believed"), ev.ValidatorKeptAlive("believed")])
 
@@ -453,8 +453,18 @@ def say_complete_too_early(patching):
 MUTANTS = {
     patch.__name__.replace("_", " "): Mutant(does, patch, seed, breaks)
     for patch, does, seed, breaks in [
-        (take_a_repetition_for_a_contradiction, "A verdict that comes twice makes a valid file invalid.", 5, "state is the fold"),
-        (believe_that_stored_is_valid, "What the archive holds counts as valid without a verdict.", 6, "valid means judged"),
+        (
+            take_a_repetition_for_a_contradiction,
+            "A verdict that comes twice makes a valid file invalid.",
+            5,
+            "state is the fold",
+        ),
+        (
+            believe_that_stored_is_valid,
+            "What the archive holds counts as valid without a verdict.",
+            6,
+            "valid means judged",
+        ),
         (acknowledge_before_sync, "An append returns before its bytes are on the disk.", 0, "told is synced"),
         (believe_before_append, "Events are applied and told before they are journaled.", 0, "told is synced"),
         (act_before_append, "Effects come before the events that they follow from are journaled.", 29, "never again"),
@@ -492,7 +502,12 @@ MUTANTS = {
         (believe_the_answer_alone, "A run counts as started because the pipeline said so.", 0, "it ends"),
         (send_a_valid_file_again, "What is valid is sent again.", 5, "never again"),
         (send_what_is_stored, "What the archive holds already is sent again.", 6, "never again"),
-        (believe_that_stored_is_valid, "What the archive holds counts as valid without a verdict.", 6, "valid means judged"),
+        (
+            believe_that_stored_is_valid,
+            "What the archive holds counts as valid without a verdict.",
+            6,
+            "valid means judged",
+        ),
         (count_slow_down_as_a_retry, "What the world is at fault for spends retries.", 5, "retries"),
         (retry_a_wrong_checksum_for_ever, "A wrong checksum spends no retries.", 1, "it ends"),
         (skip_the_checksum, "The indexed checksum is not asserted.", 1, "it ends"),

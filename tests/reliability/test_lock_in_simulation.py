@@ -1,7 +1,7 @@
 """Races for the lock and takeovers of a sleeper, in any order that a thousand seeds give."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -39,7 +39,7 @@ class Contestant:
         if self._pending is not None:
             self._answers.append(self._answer(self._pending))
         self._unread, self._pending = iter(self._answers), None
-        lock = OwnerLock(self, KEY, self.name, STALENESS_S)
+        lock = OwnerLock(cast("Any", self), KEY, self.name, STALENESS_S)
         try:
             while True:
                 try:
