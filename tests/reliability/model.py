@@ -85,7 +85,8 @@ class Model:
 
     def outage_begins(self) -> None:
         if not self.outage:
-            self.outage = self.disturbed = True
+            self.outage = True
+            self.disturbed = self.disturbed or self.at_work
 
     def restarted(self) -> None:
         """A new process knows of no rest."""

@@ -46,7 +46,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/core/test_replay.py",
         "tests/adapters/test_journal_format.py",
     ),
-    "transfers": ("tests/reliability/test_model.py", "tests/core/test_uploads.py", "tests/core/test_client.py"),
+    "transfers": ("tests/core/test_uploads.py", "tests/reliability/test_model.py"),
 }
 """Module of the core → the quick tests that ought to notice a fault in it, the quickest first."""
 
