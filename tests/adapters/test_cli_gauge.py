@@ -147,6 +147,23 @@ def test_a_large_file_at_the_end_is_not_forgotten():
     assert reading.sending_s > 900
 
 
+def test_a_short_and_uneven_beginning_is_told_by_bytes():
+    """Eight small files and half of a large one in twenty seconds: what two moments say of files means nothing."""
+    watched = Watched(1)
+    watched.hold(FileTable.from_columns([str(n) for n in range(601)], [30_000] * 600 + [100_000_000]))
+    move(watched.delivery, READY, TRANSFERRING, 601)
+    upload = watched.delivery.uploads[600] = OpenUpload("id", 5_000_000, "print", {})
+    reading = watched.read()
+    for second in range(1, 19):
+        if second in (4, 5, 7, 9, 15):
+            move(watched.delivery, TRANSFERRING, VALID, 2)
+        if second > 3:
+            upload.parts[second] = "crc"
+        watched.now_s += 1
+        reading = watched.read()
+    assert reading.left_s == pytest.approx((118_000_000 - reading.sent_bytes) / 4_200_000, rel=0.15)
+
+
 def test_small_files_after_large_ones_are_told_by_what_files_cost():
     """Large ones went at 1 MB/s, then small ones at 10 a second: what is left is small ones."""
     watched = Watched(1)

@@ -42,6 +42,10 @@ SEEN_S: Final = 3.0
 UPLOADS_LOOKED_AT: Final = 64
 BUCKET: Final = 10
 """Samples that count as one where costs are told apart: within seconds, files come in bursts."""
+STEPS_MIN: Final = 4
+"""Buckets without which nothing is told apart: of two or three anything could be concluded."""
+UNEXPLAINED: Final = 0.2
+"""Share of what happened that bytes alone leave unexplained, below which they are believed alone."""
 ALIKE: Final = 0.05
 """Files and bytes that vary together so closely cannot be told apart."""
 AT_WORK_S: Final = 10.0
@@ -257,15 +261,15 @@ class Gauge:
         if time_s < SEEN_S or not (files or size):
             return 0.0, 0.0
         by_file, by_byte = (0.0, time_s / size) if size else (time_s / files, 0.0)
-        if files and size:
+        if files and size and len(steps) >= STEPS_MIN:
             # least squares of time by files and bytes; the unit of bytes is the mean file, so that both weigh the same
             unit = size / files
             ff, fb = sum(f * f for _, f, _ in steps), sum(f * b for _, f, b in steps) / unit
-            bb = sum(b * b for _, _, b in steps) / unit**2
+            bb, tt = sum(b * b for _, _, b in steps) / unit**2, sum(t * t for t, _, _ in steps)
             ft, bt = sum(t * f for t, f, _ in steps), sum(t * b for t, _, b in steps) / unit
-            apart = ff * bb - fb * fb
-            if apart > ALIKE * ff * bb:
-                by_file, by_byte = max(0.0, ft * bb - bt * fb), max(0.0, bt * ff - ft * fb) / unit
+            apart, by_bytes_alone = ff * bb - fb * fb, tt - bt * bt / bb
+            if apart > ALIKE * ff * bb and by_bytes_alone > UNEXPLAINED * tt:
+                by_file, by_byte = max(0.0, ft * bb - bt * fb) / apart, max(0.0, bt * ff - ft * fb) / apart / unit
         told = by_file * files + by_byte * size
         return (by_file * time_s / told, by_byte * time_s / told) if told else (0.0, 0.0)
 
