@@ -489,7 +489,8 @@ class Engine:
             message += self._blocked_until()
         if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
             # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
-            outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
+            message = "" if outcome == "interrupted" else message
+            outcome, reason = ("complete" if self.delivery.all_valid else "incomplete"), ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
 
