@@ -1,0 +1,109 @@
+"""What passes between the client of a delivery and the workers of its cluster.
+
+Rule: nothing here is shown, logged or part of a task's name; keys hide themselves wherever they are printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import attrs
+
+from upload_core.effects import FileNews, FileOrder, FileOutcome, OpenUpload
+from upload_core.ports import Archive, Load
+
+LEASE_S: Final = 60.0
+"""A worker that has not heard of the client for so long makes nothing visible any more, until it does."""
+
+
+class Recipe(Protocol):
+    """How a worker makes the archive; travels in place of it."""
+
+    def build(self, keys: Callable[[], Any]) -> Archive:
+        """The archive; `keys` says at any time what is reached by it now."""
+
+
+@attrs.frozen
+class Supplies:
+    """What a worker needs once: the source and the archive (or its recipe), and what of the source it must see."""
+
+    source: Any
+    archive: Any
+    sample: tuple[tuple[str, int], ...]
+    """Some of the source's files with their sizes."""
+
+
+@attrs.frozen
+class Terms:
+    """What every worker has to keep to from `generation` on."""
+
+    generation: int
+    share: int
+    """Orders, and requests with bytes, at a time on one worker; 0 begins nothing."""
+    bandwidth: float | None
+    """Bytes per second on one worker."""
+    hold_s: float | None
+    """How long from being asked something may become visible; None if nobody has set a deadline yet."""
+
+
+@attrs.frozen
+class Batch:
+    """Orders for one task. It holds no more than that: what else a worker needs it asks for."""
+
+    token: str
+    delivery: str
+    number: int
+    generation: int
+    orders: tuple[FileOrder, ...] = attrs.field(repr=len)
+    goes_on: bool
+    """Whether an earlier run of this batch may have stored parts, of which the client has heard."""
+
+
+@attrs.frozen
+class BatchDone:
+    """How the orders of a batch ended, and what its worker did since it last said so."""
+
+    token: str
+    number: int
+    outcomes: list[FileOutcome] = attrs.field(repr=len)
+    load: Load
+
+
+@attrs.frozen
+class Question:
+    """A worker that asks how things stand; the answer counts from the moment at which this was asked."""
+
+    token: str
+    worker: str
+    nonce: int
+    needs_supplies: bool
+    keys_version: int
+    batch: int | None = None
+    run: str = ""
+    """Which run of that batch asks: what is told by any other does not count any more."""
+
+
+@attrs.frozen
+class Answer:
+    """What the client says to one worker (to all of them, if `nonce` is None)."""
+
+    token: str
+    terms: Terms
+    nonce: int | None = None
+    supplies: Supplies | None = attrs.field(default=None, repr=False)
+    keys: Any = attrs.field(default=None, repr=False)
+    keys_version: int = 0
+    uploads: dict[int, OpenUpload | None] = attrs.field(factory=dict, repr=len)
+    """Multipart uploads of the asking batch as they stand, by file."""
+
+
+@attrs.frozen
+class Told:
+    """What is heard of a batch while it runs."""
+
+    token: str
+    batch: int
+    run: str
+    news: list[FileNews] = attrs.field(repr=len)
+    load: Load
