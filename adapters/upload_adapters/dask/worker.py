@@ -246,7 +246,8 @@ class Post:
         run = _Run(batch, secrets.token_hex(8), {order.file for order in batch.orders})
         try:
             orders = self._ready(run)
-            self._open()
+            if orders is not None:
+                self._open()
         except Exception as error:  # noqa: BLE001 - sorted by one table, like a worker's
             return BatchDone(batch.token, batch.number, [failed(order, error) for order in batch.orders], Load())
         if orders is None:
