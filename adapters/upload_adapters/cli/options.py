@@ -106,3 +106,12 @@ def transport_option(command: Any) -> Any:
         callback=_transport,
         help="What carries the files' bytes to AWS: libcurl where it is installed, or boto3.",
     )(command)
+
+
+def dispatch_option(command: Any) -> Any:
+    """`--dispatch`: where transfers run."""
+    return click.option(
+        "--dispatch",
+        metavar="WHERE",
+        help="Transfer on a Dask cluster: dask://HOST:PORT, or dask for processes here; otherwise threads.",
+    )(command)

@@ -34,6 +34,14 @@ LOCAL_THREADS: Final = 2
 _log = logging.getLogger("upload_core.dask")
 
 
+def packed(thing: object, otherwise: str) -> bytes:
+    """It, ready to travel; raises `ConfigurationError` saying `otherwise` if it cannot."""
+    try:
+        return pickle.dumps(thing)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise ConfigurationError(f"{otherwise}: {error}; transfer without --dispatch") from error
+
+
 class Cluster:
     """One connection; `heard` is told of questions, news and how batches ended, in the connection's own thread."""
 
@@ -95,7 +103,8 @@ class Cluster:
 
     def demand_source(self, source: Source, sample: Sequence[tuple[str, int]]) -> None:
         """Raises `ConfigurationError` naming the workers that do not see the source as it is here."""
-        found = self._ask_all(worker.look_at_source, pickle.dumps(source), tuple(sample))
+        pickled = packed(source, f"the source {source.name} cannot be read by other machines")
+        found = self._ask_all(worker.look_at_source, pickled, tuple(sample))
         wrong = {where: problem for where, problem in found.items() if problem is not None}
         if wrong:
             shown = "; ".join(f"{where}: {printable(str(problem), 300)}" for where, problem in sorted(wrong.items())[:5])
@@ -179,10 +188,12 @@ class Cluster:
 
     def close(self) -> None:
         """Leave; what still runs for us on the workers ends with its lease."""
-        self.broken = self.broken or "closed"
+        alive, self.broken = self.alive, self.broken or "closed"
 
         def leave() -> None:
             try:
+                if alive:
+                    self._client.run(worker.end, self.token, 0.0, on_error="ignore")
                 self._client.close(timeout=2)
             except Exception as error:  # noqa: BLE001 - it is given up anyway
                 _log.debug("leaving the cluster: %s", error)

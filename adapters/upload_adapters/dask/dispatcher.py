@@ -7,7 +7,6 @@ is the world's fault and no file's, and is looked for again with the next orders
 from __future__ import annotations
 
 import hashlib
-import pickle
 import threading
 import time
 from collections import deque
@@ -39,7 +38,7 @@ from upload_core.ports import Archive, Clock, Dispatcher, Load, Source
 from upload_core.text import printable
 from upload_core.worker import failed, stopped
 
-from .cluster import LOCAL_THREADS, RECONNECT_S, Cluster
+from .cluster import LOCAL_THREADS, RECONNECT_S, Cluster, packed
 from .messages import Answer, Batch, BatchDone, Question, Supplies, Terms, Told
 
 if TYPE_CHECKING:
@@ -111,8 +110,8 @@ class DaskDispatcher:
         self._sample: tuple[tuple[str, int], ...] = ()
         self._cluster: Cluster | None = None
         self._supplies: Supplies | None = None
-        self._keys: Callable[[], Any] | None = None
-        self._keys_now: Any = None
+        self._keys: Callable[[], tuple[Any, Any]] | None = None
+        self._keys_now: tuple[Any, Any] = (None, None)
         self._keys_version = 0
         self._level = 0
         self._bandwidth: float | None = None
@@ -143,18 +142,15 @@ class DaskDispatcher:
         self._source, self._archive = source, archive
         self._level = max(1, n_threads)
         self._hold_ms, self._supplies, self._keys, self._load = None, None, None, Load()
+        self._keys_now = (None, None)
         self._news = SimpleQueue()
-        self._sample = tuple(_sample(source))
+        self._sample = () if hasattr(source, "portable") else tuple(_sample(source))
         try:
             self._cluster = self._connected(10.0)
             self._cluster.demand_workers()
             self._cluster.begin()
-            try:
+            if not hasattr(source, "portable"):  # what is reached over the network is the same everywhere
                 self._cluster.demand_source(source, self._sample)
-            except (TypeError, AttributeError, pickle.PicklingError) as error:
-                raise ConfigurationError(
-                    f"the source {source.name} cannot be read by other machines: {error}; transfer without --dispatch"
-                ) from error
         except BaseException as error:
             self._leave()
             if isinstance(error, ArchiveUnavailableError):
@@ -272,19 +268,14 @@ class DaskDispatcher:
         """What workers need to know of source and archive, made when it is first needed: by then somebody has signed in."""
         if self._supplies is not None:
             return
-        assert self._source is not None, "open"
-        recipe: Any = self._archive
-        if (portable := getattr(self._archive, "portable", None)) is not None:
-            recipe, self._keys = portable()
-        if self._keys is not None:
+        (source, source_keys), (archive, archive_keys) = _portable(self._source), _portable(self._archive)
+        packed(archive, "this archive cannot be written to by other machines")
+        if source_keys is not None or archive_keys is not None:
+            self._keys = lambda: (source_keys and source_keys(), archive_keys and archive_keys())
             self._renew(self._keys())
-        try:
-            pickle.dumps(recipe)
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise ConfigurationError(f"this archive cannot be written to by other machines: {error}") from error
-        self._supplies = Supplies(self._source, recipe, self._sample)
+        self._supplies = Supplies(source, archive, self._sample)
 
-    def _renew(self, keys: Any) -> None:
+    def _renew(self, keys: tuple[Any, Any]) -> None:
         if keys != self._keys_now:
             self._keys_now, self._keys_version = keys, self._keys_version + 1
 
@@ -352,7 +343,7 @@ class DaskDispatcher:
                 self._terms(cluster),
                 question.nonce,
                 self._supplies if question.needs_supplies else None,
-                self._keys_now if newer else None,
+                self._keys_now if newer else (None, None),
                 self._keys_version if newer else 0,
                 uploads,
             ),
@@ -465,7 +456,8 @@ class DaskDispatcher:
         if self._local is not None:
             self._local.close(timeout=5)
             self._local = None
-        self._source = self._archive = self._supplies = self._keys = self._keys_now = None
+        self._source = self._archive = self._supplies = self._keys = None
+        self._keys_now = (None, None)
 
 
 def _local_cluster(n_workers: int | None) -> distributed.LocalCluster:
@@ -479,6 +471,15 @@ def _local_cluster(n_workers: int | None) -> distributed.LocalCluster:
         processes=True,
         dashboard_address=None,
     )
+
+
+def _portable(thing: Any) -> tuple[Any, Callable[[], Any] | None]:
+    """What travels to a worker in place of this source or archive, and what says its keys, if it needs any."""
+    portable = getattr(thing, "portable", None)
+    if portable is None:
+        return thing, None
+    recipe, keys = portable()
+    return recipe, keys
 
 
 def _sample(source: Source) -> Iterator[tuple[str, int]]:

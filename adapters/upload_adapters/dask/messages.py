@@ -11,26 +11,26 @@ from typing import Any, Final, Protocol
 import attrs
 
 from upload_core.effects import FileNews, FileOrder, FileOutcome, OpenUpload
-from upload_core.ports import Archive, Load
+from upload_core.ports import Clock, Load
 
 LEASE_S: Final = 60.0
 """A worker that has not heard of the client for so long makes nothing visible any more, until it does."""
 
 
 class Recipe(Protocol):
-    """How a worker makes the archive; travels in place of it."""
+    """How a worker makes a source or an archive; travels in place of it."""
 
-    def build(self, keys: Callable[[], Any]) -> Archive:
-        """The archive; `keys` says at any time what is reached by it now."""
+    def build(self, keys: Callable[[], Any], clock: Clock) -> Any:
+        """The source or archive; `keys` says at any time by which keys it is reached now."""
 
 
 @attrs.frozen
 class Supplies:
-    """What a worker needs once: the source and the archive (or its recipe), and what of the source it must see."""
+    """What a worker needs once: source and archive (or their recipes), and what of the source it must see."""
 
     source: Any
     archive: Any
-    sample: tuple[tuple[str, int], ...]
+    sample: tuple[tuple[str, int], ...] = attrs.field(repr=len)
     """Some of the source's files with their sizes."""
 
 
@@ -92,7 +92,8 @@ class Answer:
     terms: Terms
     nonce: int | None = None
     supplies: Supplies | None = attrs.field(default=None, repr=False)
-    keys: Any = attrs.field(default=None, repr=False)
+    keys: tuple[Any, Any] = attrs.field(default=(None, None), repr=False)
+    """Those of the source and those of the archive, where they need any."""
     keys_version: int = 0
     uploads: dict[int, OpenUpload | None] = attrs.field(factory=dict, repr=len)
     """Multipart uploads of the asking batch as they stand, by file."""

@@ -18,10 +18,11 @@ from typing import Any, Final
 import attrs
 from msgspec.structs import replace
 
+from upload_adapters.clock import SystemClock
 from upload_adapters.dispatch_channel import ChannelDispatcher
 from upload_core.effects import FileNews, FileOrder, FileOutcome, TransferFile
 from upload_core.errors import ArchiveUnavailableError, UploadClientError
-from upload_core.ports import Archive, Load, Source
+from upload_core.ports import Archive, Clock, Load, Source
 from upload_core.release import __version__
 from upload_core.worker import explain, failed, stopped
 
@@ -110,6 +111,12 @@ def _unpacked(pickled: bytes) -> Source:
     return source
 
 
+def made(thing: Any, keys: Callable[[], Any], clock: Clock) -> Any:
+    """The source or archive itself, made first if this is its recipe."""
+    build = getattr(thing, "build", None)
+    return thing if build is None else build(keys, clock)
+
+
 # --- a client's post on one worker ------------------------------------------------------------------
 
 
@@ -174,7 +181,7 @@ class Post:
         self._nonce = 0
         self._asked_s = 0.0
         self._uploads: dict[int, dict[int, Any]] = {}
-        self._keys: Any = None
+        self._keys: tuple[Any, Any] = (None, None)
         self._keys_version = 0
         self._grace_s: float | None = None
         self._inbox: deque[_Run] = deque()
@@ -305,11 +312,11 @@ class Post:
                 raise self._opened
 
     def _begin(self, supplies: Supplies) -> None:
-        source: Source = supplies.source
+        clock = SystemClock()
+        source: Source = made(supplies.source, lambda: self._keys[0], clock)
         if (problem := source_problem(lambda: source, supplies.sample)) is not None:
             raise ArchiveUnavailableError(f"the worker {self._worker.address} does not see the source: {problem}")
-        build = getattr(supplies.archive, "build", None)
-        archive: Archive = supplies.archive if build is None else build(lambda: self._keys)
+        archive: Archive = made(supplies.archive, lambda: self._keys[1], clock)
         dispatcher = ChannelDispatcher(_MonotonicClock())
         dispatcher.open(source, archive, 1)
         dispatcher.set_level(0)
