@@ -17,9 +17,7 @@ from upload_core.effects import FileStored, OpenUpload, StoredPart
 def cluster():
     import distributed
 
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None
-    ) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None) as cluster:
         yield cluster.scheduler_address
 
 

@@ -166,9 +166,7 @@ class OAuthClient:
         Raises `IdentityError` if the refresh token is no longer accepted.
         """
         answer, server_now = self._ask(
-            lambda session: session.refresh_token(
-                self.endpoints.token, refresh_token=refresh_token, **_options()
-            ),
+            lambda session: session.refresh_token(self.endpoints.token, refresh_token=refresh_token, **_options()),
             secret=(refresh_token,),
         )
         # A refreshed id token need not repeat the nonce (OpenID Connect Core, 12.2); its subject must be the same.

@@ -79,7 +79,7 @@ class ArchiveRecipe:
         bulk = transport(self.carrier)
         place = functools.cache(lambda: self.bucket.open(keys, clock))
         return S3Archive(
-            place, sender=bulk.sender, channel=bulk.channel, carrier=self.carrier, **self.sizes
+            place, sender=bulk.sender, channel=bulk.channel, carrier=self.carrier, **dict[str, Any](self.sizes)
         )
 
 

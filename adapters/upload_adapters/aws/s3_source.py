@@ -169,17 +169,6 @@ class S3Listing:
         self.name = source.name
         self.open, self.ls = source.open, source.ls
 
-    @property
-    def bucket(self) -> Bucket:
-        """The bucket that is read; asking for it may sign in."""
-        return self._place()
-
-    def portable(self) -> tuple[Any, Callable[[], Any]]:
-        """What another machine makes this source from, and what says the keys that it needs for it at any time."""
-        from upload_adapters.aws.portable import portable_source
-
-        return portable_source(self)
-
     def problem_with(self, relpath: str) -> str | None:
         """Why this object cannot be delivered, or None."""
         if self._table.find(relpath) is not None:

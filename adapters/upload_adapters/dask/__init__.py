@@ -6,6 +6,7 @@ here touches the journal: one writer, many hands.
 
 from __future__ import annotations
 
-from .dispatcher import DaskDispatcher, address_of
+from .dispatcher import DaskDispatcher
+from .places import address_of
 
 __all__ = ["DaskDispatcher", "address_of"]

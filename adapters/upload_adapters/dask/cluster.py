@@ -21,15 +21,13 @@ from upload_core.release import __version__
 from upload_core.text import printable
 
 from . import worker
-from .messages import Answer, Batch, BatchDone, Question, Told
+from .messages import Answer, Batch, BatchDone, Question, Told, topic
 
 CONNECT_S: Final = 10.0
 RECONNECT_S: Final = 3.0
 """An engine waits for this, so it is short; it tries again by itself."""
 WORKERS_WAIT_S: Final = 30.0
 ASK_WORKERS_S: Final = 30.0
-LOCAL_THREADS: Final = 2
-"""Tasks at a time on a worker of a cluster that we start: while one ends the next has begun."""
 
 _log = logging.getLogger("upload_core.dask")
 
@@ -64,14 +62,14 @@ class Cluster:
         self._ended = ended
         self._tasks: dict[int, Any] = {}
         try:
-            self._client = distributed.Client(address, timeout=timeout_s, set_as_default=False, name="upload-core")
+            self._client: Any = distributed.Client(address, timeout=timeout_s, set_as_default=False, name="upload-core")
         except (OSError, TimeoutError) as error:
             raise ArchiveUnavailableError(
                 f"the Dask scheduler {printable(str(address), 200)} does not answer: {printable(str(error), 300)}"
             ) from error
         self._comm = self._client.scheduler_comm
         try:
-            self._client.subscribe_topic(worker.topic(self.token), self._event)
+            self._client.subscribe_topic(topic(self.token), self._event)
             self.count()
         except (OSError, TimeoutError) as error:
             self.close()
@@ -107,7 +105,9 @@ class Cluster:
         found = self._ask_all(worker.look_at_source, pickled, tuple(sample))
         wrong = {where: problem for where, problem in found.items() if problem is not None}
         if wrong:
-            shown = "; ".join(f"{where}: {printable(str(problem), 300)}" for where, problem in sorted(wrong.items())[:5])
+            shown = "; ".join(
+                f"{where}: {printable(str(problem), 300)}" for where, problem in sorted(wrong.items())[:5]
+            )
             more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
             raise ConfigurationError(
                 f"{len(wrong)} of {len(found)} Dask workers do not see the source {source.name} as it is here ({shown}{more}); "
@@ -142,7 +142,7 @@ class Cluster:
             done = await self._client.gather(future, asynchronous=True)
         except distributed.KilledWorker:
             why = "the Dask workers that carried this out died"
-        except BaseException as error:  # noqa: BLE001 - whatever ended it, its orders are answered
+        except BaseException as error:
             if self.alive and not isinstance(error, Exception):
                 raise
             why = self.broken or f"the task was lost: {type(error).__name__}: {error}"

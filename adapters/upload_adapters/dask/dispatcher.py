@@ -10,79 +10,32 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
-from msgspec.structs import replace
-
-from upload_core.effects import (
-    FileNews,
-    FileOrder,
-    FileOutcome,
-    FileProgress,
-    OpenUpload,
-    PartStored,
-    TransferFile,
-    UploadBegun,
-    UploadEnded,
-)
-from upload_core.errors import (
-    ArchiveUnavailableError,
-    ConfigurationError,
-    NotReadyError,
-    SourceError,
-    UploadClientError,
-)
+from upload_core.effects import FileNews, FileOrder, FileOutcome, FileProgress, OpenUpload
+from upload_core.errors import ArchiveUnavailableError, ConfigurationError, NotReadyError, UploadClientError
 from upload_core.ports import Archive, Clock, Dispatcher, Load, Source
-from upload_core.text import printable
 from upload_core.worker import failed, stopped
 
-from .cluster import LOCAL_THREADS, RECONNECT_S, Cluster, packed
+from .batching import added, backlog, is_large, take_batch
+from .cluster import CONNECT_S, RECONNECT_S, Cluster, packed
 from .messages import Answer, Batch, BatchDone, Question, Supplies, Terms, Told
+from .places import local_cluster, portable, sample_of
+from .uploads import OpenUploads
 
 if TYPE_CHECKING:
     import distributed
 
-LOCAL: Final = "dask"
-SCHEMES: Final = {"dask": "tcp", "dask+tls": "tls"}
 LEVEL_MAX: Final = 4_096
-BATCH_FILES: Final = 200
-BATCH_BYTES: Final = 64 << 20
-LARGE: Final = 8 << 20
-"""A larger file is a batch by itself: its parts are gone on with if its worker dies."""
 TASKS_PER_THREAD: Final = 2
 """Batches on their way for each of the cluster's threads, so that the next is there when one ends."""
-BACKLOG_PER_LEVEL: Final = 64
-BACKLOG_MIN: Final = 256
-BACKLOG_MAX: Final = 20_000
 GATHER_S: Final = 0.02
 LOOK_S: Final = 5.0
 """How often the cluster is counted and the keys are looked at."""
 CUT_S: Final = 4.0
 """How long workers may take to say what became of orders that were cut."""
-SAMPLE: Final = 5
-"""Files of the source that every worker has to see."""
-
-
-def address_of(dispatch: str) -> str | None:
-    """The scheduler's address that `--dispatch` names, None for a cluster of this machine's own.
-
-    Raises `ConfigurationError` for anything else.
-
-    >>> address_of("dask://scheduler:8786")
-    'tcp://scheduler:8786'
-    """
-    if dispatch == LOCAL:
-        return None
-    scheme, separator, rest = dispatch.partition("://")
-    host, colon, port = rest.rpartition(":")
-    if scheme not in SCHEMES or not separator or not host or not colon or not port.isdigit():
-        raise ConfigurationError(
-            f"{printable(dispatch, 200)!r} names no cluster; write dask://HOST:PORT, dask+tls://HOST:PORT, "
-            "or dask for one on this machine"
-        )
-    return f"{SCHEMES[scheme]}://{rest}"
 
 
 class DaskDispatcher:
@@ -122,7 +75,7 @@ class DaskDispatcher:
         self._due: dict[int, FileOrder] = {}
         self._under_way: dict[int, Batch] = {}
         self._runs: dict[int, str] = {}
-        self._uploads: dict[int, OpenUpload | None] = {}
+        self._uploads = OpenUploads()
         self._load = Load()
         self._waited = False
         self._ended = threading.Event()
@@ -144,9 +97,9 @@ class DaskDispatcher:
         self._hold_ms, self._supplies, self._keys, self._load = None, None, None, Load()
         self._keys_now = (None, None)
         self._news = SimpleQueue()
-        self._sample = () if hasattr(source, "portable") else tuple(_sample(source))
+        self._sample = () if hasattr(source, "portable") else tuple(sample_of(source))
         try:
-            self._cluster = self._connected(10.0)
+            self._cluster = self._connected(CONNECT_S)
             self._cluster.demand_workers()
             self._cluster.begin()
             if not hasattr(source, "portable"):  # what is reached over the network is the same everywhere
@@ -162,7 +115,7 @@ class DaskDispatcher:
 
     def _connected(self, timeout_s: float) -> Cluster:
         if self._address is None and self._local is None:
-            self._local = _local_cluster(self._n_workers)
+            self._local = local_cluster(self._n_workers)
         return Cluster(self._local or str(self._address), self._delivery, self._heard, self._batch_ended, timeout_s)
 
     def _reconnect(self) -> bool:
@@ -234,8 +187,7 @@ class DaskDispatcher:
     def slots(self) -> int:
         if not self._open or not self._level:
             return 0
-        backlog = min(BACKLOG_MAX, max(BACKLOG_MIN, BACKLOG_PER_LEVEL * self._level))
-        return max(0, self._level + backlog - len(self._due))
+        return max(0, self._level + backlog(self._level) - len(self._due))
 
     # --- orders --------------------------------------------------------------------------------------
 
@@ -250,7 +202,7 @@ class DaskDispatcher:
         with self._mutex:
             for order in orders:
                 self._due[order.file] = order
-                self._uploads[order.file] = order.upload if isinstance(order, TransferFile) else None
+                self._uploads.add(order)
             if not there:
                 for order in orders:
                     self._tell(failed(order, ArchiveUnavailableError("the Dask scheduler is out of reach")))
@@ -268,7 +220,7 @@ class DaskDispatcher:
         """What workers need to know of source and archive, made when it is first needed: by then somebody has signed in."""
         if self._supplies is not None:
             return
-        (source, source_keys), (archive, archive_keys) = _portable(self._source), _portable(self._archive)
+        (source, source_keys), (archive, archive_keys) = portable(self._source), portable(self._archive)
         packed(archive, "this archive cannot be written to by other machines")
         if source_keys is not None or archive_keys is not None:
             self._keys = lambda: (source_keys and source_keys(), archive_keys and archive_keys())
@@ -290,23 +242,12 @@ class DaskDispatcher:
                 room = TASKS_PER_THREAD * cluster.n_threads
             while self._line and len(self._under_way) < room:
                 fair = -(-len(self._line) // (room - len(self._under_way)))
-                self._send(cluster, tuple(self._taken(min(BATCH_FILES, max(1, fair)))))
+                self._send(cluster, take_batch(self._line, fair))
             self._waited = self._waited or bool(self._line)
-
-    def _taken(self, files: int) -> Iterator[FileOrder]:
-        size = 0
-        for count in range(files):
-            order = self._line[0]
-            size += order.size
-            if count and (size > BATCH_BYTES or order.size > LARGE):
-                return
-            yield self._line.popleft()
-            if order.size > LARGE:
-                return
 
     def _send(self, cluster: Cluster, orders: tuple[FileOrder, ...]) -> None:
         self._number += 1
-        goes_on = any(isinstance(order, TransferFile) and order.size > LARGE for order in orders)
+        goes_on = any(map(is_large, orders))
         batch = Batch(cluster.token, self._delivery, self._number, self._generation, orders, goes_on)
         self._under_way[batch.number] = batch
         cluster.submit(batch)
@@ -321,21 +262,21 @@ class DaskDispatcher:
             if isinstance(told, Question):
                 self._answer(cluster, told)
                 return
-            self._add(told.load)
+            self._load = added(self._load, told.load)
             batch = self._under_way.get(told.batch)
             if batch is None or self._runs.get(told.batch, told.run) != told.run:
                 return  # of a run that Dask gave up
             for news in told.news:
                 if news.file in self._due:
                     if isinstance(news, FileProgress):
-                        self._uploads[news.file] = _uploads_after(self._uploads.get(news.file), news)
+                        self._uploads.take(news)
                     self._news.put(news)
 
     def _answer(self, cluster: Cluster, question: Question) -> None:
         uploads: dict[int, OpenUpload | None] = {}
         if question.batch is not None and (batch := self._under_way.get(question.batch)) is not None:
             self._runs[question.batch] = question.run
-            uploads = {order.file: self._uploads.get(order.file) for order in batch.orders}
+            uploads = {order.file: self._uploads[order.file] for order in batch.orders}
         newer = self._keys_version > question.keys_version
         cluster.answer(
             Answer(
@@ -356,7 +297,7 @@ class DaskDispatcher:
                 return
             self._runs.pop(batch.number, None)
             if done is not None:
-                self._add(done.load)
+                self._load = added(self._load, done.load)
                 for outcome in done.outcomes:
                     if outcome.file in self._due:
                         self._tell(outcome)
@@ -368,17 +309,8 @@ class DaskDispatcher:
 
     def _tell(self, outcome: FileOutcome) -> None:
         del self._due[outcome.file]
-        self._uploads.pop(outcome.file, None)
+        self._uploads.discard(outcome.file)
         self._news.put(outcome)
-
-    def _add(self, load: Load) -> None:
-        before = self._load
-        self._load = Load(
-            before.files + load.files,
-            before.bytes + load.bytes,
-            before.pushbacks + load.pushbacks,
-            before.saturated or load.saturated,
-        )
 
     def _look(self, ended: threading.Event) -> None:
         """Keep an eye on the cluster's size and on the keys, which are renewed by being asked for."""
@@ -458,61 +390,6 @@ class DaskDispatcher:
             self._local = None
         self._source = self._archive = self._supplies = self._keys = None
         self._keys_now = (None, None)
-
-
-def _local_cluster(n_workers: int | None) -> distributed.LocalCluster:
-    import os
-
-    import distributed
-
-    return distributed.LocalCluster(
-        n_workers=n_workers or max(1, os.cpu_count() or 1),
-        threads_per_worker=LOCAL_THREADS,
-        processes=True,
-        dashboard_address=None,
-    )
-
-
-def _portable(thing: Any) -> tuple[Any, Callable[[], Any] | None]:
-    """What travels to a worker in place of this source or archive, and what says its keys, if it needs any."""
-    portable = getattr(thing, "portable", None)
-    if portable is None:
-        return thing, None
-    recipe, keys = portable()
-    return recipe, keys
-
-
-def _sample(source: Source) -> Iterator[tuple[str, int]]:
-    """A few of the source's files, by the first names on each level: what a worker that sees another place lacks."""
-    pending, found, looked = [""], 0, 0
-    while pending and found < SAMPLE and looked < 20:
-        looked += 1
-        prefix = pending.pop()
-        try:
-            names = source.ls(prefix)
-        except SourceError:
-            continue
-        for name in names[: 4 * SAMPLE]:
-            relpath = f"{prefix}/{name}" if prefix else name
-            try:
-                yield relpath, source.size(relpath)
-            except SourceError:
-                pending.append(relpath)
-                continue
-            if (found := found + 1) >= SAMPLE:
-                return
-
-
-def _uploads_after(upload: OpenUpload | None, news: FileProgress) -> OpenUpload | None:
-    """The file's multipart upload once this is known of it."""
-    match news:
-        case UploadBegun():
-            return news.upload
-        case PartStored() if upload is not None:
-            return replace(upload, parts={**upload.parts, news.part.number: news.part.checksum})
-        case UploadEnded():
-            return None
-    return upload
 
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Rule: nothing here is shown, logged or part of a task's name; keys hide themselv
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Final, Protocol
 
 import attrs
@@ -15,6 +15,15 @@ from upload_core.ports import Clock, Load
 
 LEASE_S: Final = 60.0
 """A worker that has not heard of the client for so long makes nothing visible any more, until it does."""
+
+
+def topic(token: str) -> str:
+    """Where workers speak to the client that goes by this token."""
+    return f"upload-core-{token}"
+
+
+def _counted(things: Sized) -> str:
+    return f"<{len(things)}>"
 
 
 class Recipe(Protocol):
@@ -30,7 +39,7 @@ class Supplies:
 
     source: Any
     archive: Any
-    sample: tuple[tuple[str, int], ...] = attrs.field(repr=len)
+    sample: tuple[tuple[str, int], ...] = attrs.field(repr=_counted)
     """Some of the source's files with their sizes."""
 
 
@@ -55,7 +64,7 @@ class Batch:
     delivery: str
     number: int
     generation: int
-    orders: tuple[FileOrder, ...] = attrs.field(repr=len)
+    orders: tuple[FileOrder, ...] = attrs.field(repr=_counted)
     goes_on: bool
     """Whether an earlier run of this batch may have stored parts, of which the client has heard."""
 
@@ -66,7 +75,7 @@ class BatchDone:
 
     token: str
     number: int
-    outcomes: list[FileOutcome] = attrs.field(repr=len)
+    outcomes: list[FileOutcome] = attrs.field(repr=_counted)
     load: Load
 
 
@@ -95,7 +104,7 @@ class Answer:
     keys: tuple[Any, Any] = attrs.field(default=(None, None), repr=False)
     """Those of the source and those of the archive, where they need any."""
     keys_version: int = 0
-    uploads: dict[int, OpenUpload | None] = attrs.field(factory=dict, repr=len)
+    uploads: dict[int, OpenUpload | None] = attrs.field(factory=dict, repr=_counted)
     """Multipart uploads of the asking batch as they stand, by file."""
 
 
@@ -106,5 +115,5 @@ class Told:
     token: str
     batch: int
     run: str
-    news: list[FileNews] = attrs.field(repr=len)
+    news: list[FileNews] = attrs.field(repr=_counted)
     load: Load
