@@ -115,8 +115,9 @@ class Cluster:
             )
 
     def _ask_all(self, function: Callable[..., Any], *args: Any) -> dict[str, Any]:
+        """What all workers answer; who dies meanwhile is asked when it is back and takes its first batch."""
         found: dict[str, Any] = self._client.run(function, *args, on_error="return")
-        return found
+        return {where: answer for where, answer in found.items() if not isinstance(answer, OSError)}
 
     # --- saying ------------------------------------------------------------------------------------
 
