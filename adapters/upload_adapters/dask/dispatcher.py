@@ -23,6 +23,7 @@ from .batching import added, backlog, is_large, take_batch
 from .cluster import CONNECT_S, RECONNECT_S, Cluster, packed
 from .messages import Answer, Batch, BatchDone, Question, Supplies, Terms, Told
 from .places import local_cluster, portable, sample_of
+from .sealing import sealed
 from .uploads import OpenUploads
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class DaskDispatcher:
         self._due: dict[int, FileOrder] = {}
         self._under_way: dict[int, Batch] = {}
         self._runs: dict[int, str] = {}
+        self._public: dict[str, dict[str, Any]] = {}
         self._uploads = OpenUploads()
         self._load = Load()
         self._waited = False
@@ -227,9 +229,22 @@ class DaskDispatcher:
             self._renew(self._keys())
         self._supplies = Supplies(source, archive, self._sample)
 
-    def _renew(self, keys: tuple[Any, Any]) -> None:
-        if keys != self._keys_now:
+    def _renew(self, keys: tuple[Any, Any]) -> bool:
+        """Have workers use these keys from now on; whether they are others than before."""
+        with self._mutex:
+            if keys == self._keys_now:
+                return False
             self._keys_now, self._keys_version = keys, self._keys_version + 1
+            return True
+
+    def _tell_keys(self) -> None:
+        """At once: a worker that is busy with a long file may not ask before the old ones expire."""
+        with self._mutex:
+            if (cluster := self._cluster) is not None and cluster.alive:
+                terms, version = self._terms(cluster), self._keys_version
+                for where, public in self._public.items():
+                    keys = sealed(self._keys_now, public)
+                    cluster.answer(Answer(cluster.token, terms, keys=keys, keys_version=version), where)
 
     def _hand_over(self) -> None:
         """Make batches of what waits, for as many tasks as may be under way."""
@@ -278,13 +293,14 @@ class DaskDispatcher:
             self._runs[question.batch] = question.run
             uploads = {order.file: self._uploads[order.file] for order in batch.orders}
         newer = self._keys_version > question.keys_version
+        self._public[question.worker] = question.public
         cluster.answer(
             Answer(
                 cluster.token,
                 self._terms(cluster),
                 question.nonce,
                 self._supplies if question.needs_supplies else None,
-                self._keys_now if newer else (None, None),
+                sealed(self._keys_now, question.public) if newer else "",
                 self._keys_version if newer else 0,
                 uploads,
             ),
@@ -316,10 +332,8 @@ class DaskDispatcher:
         """Keep an eye on the cluster's size and on the keys, which are renewed by being asked for."""
         while not ended.wait(LOOK_S):
             try:
-                if (keys := self._keys) is not None:
-                    now = keys()
-                    with self._mutex:
-                        self._renew(now)
+                if (keys := self._keys) is not None and self._renew(keys()):
+                    self._tell_keys()
             except Exception:  # noqa: BLE001, S110 - the old ones may work on; if not, transfers say so
                 pass
             try:

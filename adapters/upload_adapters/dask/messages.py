@@ -1,6 +1,7 @@
 """What passes between the client of a delivery and the workers of its cluster.
 
-Rule: nothing here is shown, logged or part of a task's name; keys hide themselves wherever they are printed.
+Rule: nothing of this is part of a task's name, and nothing says a file's name where Dask shows it. A scheduler may log
+whole messages: keys travel sealed, and never with a task.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Question:
     nonce: int
     needs_supplies: bool
     keys_version: int
+    public: dict[str, Any] = attrs.field(repr=False)
+    """With what keys for this worker are sealed."""
     batch: int | None = None
     run: str = ""
     """Which run of that batch asks: what is told by any other does not count any more."""
@@ -101,8 +104,8 @@ class Answer:
     terms: Terms
     nonce: int | None = None
     supplies: Supplies | None = attrs.field(default=None, repr=False)
-    keys: tuple[Any, Any] = attrs.field(default=(None, None), repr=False)
-    """Those of the source and those of the archive, where they need any."""
+    keys: str = attrs.field(default="", repr=False)
+    """Those of the source and those of the archive, where they need any: sealed for the worker."""
     keys_version: int = 0
     uploads: dict[int, OpenUpload | None] = attrs.field(factory=dict, repr=_counted)
     """Multipart uploads of the asking batch as they stand, by file."""

@@ -13,9 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
+from joserfc.errors import JoseError
 from msgspec.structs import replace
 
 from upload_adapters.clock import SystemClock
@@ -26,6 +28,7 @@ from upload_core.ports import Archive, Clock, Load, Source
 from upload_core.worker import explain, failed, stopped
 
 from .messages import LEASE_S, Answer, Batch, BatchDone, Question, Supplies, Terms, Told, topic
+from .sealing import Seal
 
 TURN_S: Final = 0.25
 ASK_S: Final = 10.0
@@ -108,6 +111,7 @@ class Post:
         self._uploads: dict[int, dict[int, Any]] = {}
         self._keys: tuple[Any, Any] = (None, None)
         self._keys_version = 0
+        self._seal = Seal()
         self._grace_s: float | None = None
         self._inbox: deque[_Run] = deque()
         self._runs: dict[int, _Run] = {}
@@ -135,7 +139,8 @@ class Post:
                 self._terms = answer.terms
             self._supplies = self._supplies or answer.supplies
             if answer.keys_version > self._keys_version:
-                self._keys, self._keys_version = answer.keys, answer.keys_version
+                with suppress(JoseError):  # sealed for one whose place this one took: the next answer is for this
+                    self._keys, self._keys_version = self._seal.opened(answer.keys), answer.keys_version
             self._changed.notify_all()
         self._wake()
 
@@ -162,7 +167,10 @@ class Post:
             self._asked[nonce] = (self._asked_s, batch)
             for old in [number for number in self._asked if number < nonce - 20]:
                 del self._asked[old]
-            question = Question(self.token, self.address, nonce, self._supplies is None, self._keys_version, batch, run)
+            needs = self._supplies is None
+            question = Question(
+                self.token, self.address, nonce, needs, self._keys_version, self._seal.public, batch, run
+            )
         self._say(question)
         return nonce
 
