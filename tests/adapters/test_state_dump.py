@@ -29,7 +29,9 @@ def test_what_exists_is_never_written_to(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("name", ["../../evil", "/etc/evil", "..", "", "a/b", "-rf", "x" * 500, "nul\x00", ".hidden", "𝒳" * 500])
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/etc/evil", "..", "", "a/b", "-rf", "x" * 500, "nul\x00", ".hidden", "𝒳" * 500]
+)
 def test_a_name_cannot_leave_the_directory(tmp_path, name):
     root = tmp_path / "dumps"
     root.mkdir()

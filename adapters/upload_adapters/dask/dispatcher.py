@@ -10,9 +10,9 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from upload_core.effects import FileNews, FileOrder, FileOutcome, FileProgress, OpenUpload
 from upload_core.errors import ArchiveUnavailableError, ConfigurationError, NotReadyError, UploadClientError
@@ -23,7 +23,7 @@ from .batching import added, backlog, is_large, take_batch
 from .cluster import CONNECT_S, RECONNECT_S, Cluster, packed
 from .messages import Answer, Batch, BatchDone, Question, Supplies, Terms, Told
 from .places import local_cluster, portable, sample_of
-from .sealing import sealed
+from .sealing import SharedKeys
 from .uploads import OpenUploads
 
 if TYPE_CHECKING:
@@ -64,9 +64,7 @@ class DaskDispatcher:
         self._sample: tuple[tuple[str, int], ...] = ()
         self._cluster: Cluster | None = None
         self._supplies: Supplies | None = None
-        self._keys: Callable[[], tuple[Any, Any]] | None = None
-        self._keys_now: tuple[Any, Any] = (None, None)
-        self._keys_version = 0
+        self._keys: SharedKeys | None = None
         self._level = 0
         self._bandwidth: float | None = None
         self._hold_ms: int | None = None
@@ -76,7 +74,6 @@ class DaskDispatcher:
         self._due: dict[int, FileOrder] = {}
         self._under_way: dict[int, Batch] = {}
         self._runs: dict[int, str] = {}
-        self._public: dict[str, dict[str, Any]] = {}
         self._uploads = OpenUploads()
         self._load = Load()
         self._waited = False
@@ -97,7 +94,6 @@ class DaskDispatcher:
         self._source, self._archive = source, archive
         self._level = max(1, n_threads)
         self._hold_ms, self._supplies, self._keys, self._load = None, None, None, Load()
-        self._keys_now = (None, None)
         self._news = SimpleQueue()
         self._sample = () if hasattr(source, "portable") else tuple(sample_of(source))
         try:
@@ -200,22 +196,22 @@ class DaskDispatcher:
         with self._mutex:
             for order in orders:
                 assert order.file not in self._due, "one order per file at a time: its outcome names the file alone"
-        there = self._reconnect()
+        error: Exception | None = None
+        if not self._reconnect():
+            error = ArchiveUnavailableError("the Dask scheduler is out of reach")
+        else:
+            try:
+                self._supply()  # may ask the archive: nobody is kept from answering workers meanwhile
+            except Exception as failure:  # noqa: BLE001 - sorted by one table, like a worker's
+                error = failure
         with self._mutex:
             for order in orders:
                 self._due[order.file] = order
                 self._uploads.add(order)
-            if not there:
-                for order in orders:
-                    self._tell(failed(order, ArchiveUnavailableError("the Dask scheduler is out of reach")))
-                return
-            try:
-                self._supply()
-            except Exception as error:  # noqa: BLE001 - sorted by one table, like a worker's
-                for order in orders:
+                if error is not None:
                     self._tell(failed(order, error))
-                return
-            self._line.extend(orders)
+            if error is None:
+                self._line.extend(orders)
         self._hand_over()
 
     def _supply(self) -> None:
@@ -225,26 +221,16 @@ class DaskDispatcher:
         (source, source_keys), (archive, archive_keys) = portable(self._source), portable(self._archive)
         packed(archive, "this archive cannot be written to by other machines")
         if source_keys is not None or archive_keys is not None:
-            self._keys = lambda: (source_keys and source_keys(), archive_keys and archive_keys())
-            self._renew(self._keys())
+            self._keys = SharedKeys(lambda: (source_keys and source_keys(), archive_keys and archive_keys()))
         self._supplies = Supplies(source, archive, self._sample)
-
-    def _renew(self, keys: tuple[Any, Any]) -> bool:
-        """Have workers use these keys from now on; whether they are others than before."""
-        with self._mutex:
-            if keys == self._keys_now:
-                return False
-            self._keys_now, self._keys_version = keys, self._keys_version + 1
-            return True
 
     def _tell_keys(self) -> None:
         """At once: a worker that is busy with a long file may not ask before the old ones expire."""
         with self._mutex:
-            if (cluster := self._cluster) is not None and cluster.alive:
-                terms, version = self._terms(cluster), self._keys_version
-                for where, public in self._public.items():
-                    keys = sealed(self._keys_now, public)
-                    cluster.answer(Answer(cluster.token, terms, keys=keys, keys_version=version), where)
+            if (cluster := self._cluster) is not None and cluster.alive and self._keys is not None:
+                terms = self._terms(cluster)
+                for where, keys in self._keys.for_all():
+                    cluster.answer(Answer(cluster.token, terms, keys=keys), where)
 
     def _hand_over(self) -> None:
         """Make batches of what waits, for as many tasks as may be under way."""
@@ -292,16 +278,14 @@ class DaskDispatcher:
         if question.batch is not None and (batch := self._under_way.get(question.batch)) is not None:
             self._runs[question.batch] = question.run
             uploads = {order.file: self._uploads[order.file] for order in batch.orders}
-        newer = self._keys_version > question.keys_version
-        self._public[question.worker] = question.public
+        keys = None if self._keys is None else self._keys.for_one(question)
         cluster.answer(
             Answer(
                 cluster.token,
                 self._terms(cluster),
                 question.nonce,
                 self._supplies if question.needs_supplies else None,
-                sealed(self._keys_now, question.public) if newer else "",
-                self._keys_version if newer else 0,
+                keys,
                 uploads,
             ),
             question.worker,
@@ -332,7 +316,7 @@ class DaskDispatcher:
         """Keep an eye on the cluster's size and on the keys, which are renewed by being asked for."""
         while not ended.wait(LOOK_S):
             try:
-                if (keys := self._keys) is not None and self._renew(keys()):
+                if (keys := self._keys) is not None and keys.renewed():
                     self._tell_keys()
             except Exception:  # noqa: BLE001, S110 - the old ones may work on; if not, transfers say so
                 pass
@@ -403,7 +387,6 @@ class DaskDispatcher:
             self._local.close(timeout=5)
             self._local = None
         self._source = self._archive = self._supplies = self._keys = None
-        self._keys_now = (None, None)
 
 
 if TYPE_CHECKING:

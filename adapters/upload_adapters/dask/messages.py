@@ -45,6 +45,14 @@ class Supplies:
 
 
 @attrs.frozen
+class SealedKeys:
+    """Keys of the source and of the archive, to be opened by one worker alone; a higher version is newer."""
+
+    version: int
+    sealed: str = attrs.field(repr=False)
+
+
+@attrs.frozen
 class Terms:
     """What every worker has to keep to from `generation` on."""
 
@@ -104,9 +112,7 @@ class Answer:
     terms: Terms
     nonce: int | None = None
     supplies: Supplies | None = attrs.field(default=None, repr=False)
-    keys: str = attrs.field(default="", repr=False)
-    """Those of the source and those of the archive, where they need any: sealed for the worker."""
-    keys_version: int = 0
+    keys: SealedKeys | None = None
     uploads: dict[int, OpenUpload | None] = attrs.field(factory=dict, repr=_counted)
     """Multipart uploads of the asking batch as they stand, by file."""
 

@@ -138,9 +138,9 @@ class Post:
             if answer.nonce is not None or self._terms is not None:
                 self._terms = answer.terms
             self._supplies = self._supplies or answer.supplies
-            if answer.keys_version > self._keys_version:
+            if (keys := answer.keys) is not None and keys.version > self._keys_version:
                 with suppress(JoseError):  # sealed for one whose place this one took: the next answer is for this
-                    self._keys, self._keys_version = self._seal.opened(answer.keys), answer.keys_version
+                    self._keys, self._keys_version = self._seal.opened(keys.sealed), keys.version
             self._changed.notify_all()
         self._wake()
 

@@ -59,8 +59,8 @@ class Role:
 @pytest.fixture
 def role(aws, monkeypatch, request):
     role = Role(aws, getattr(request, "param", 3600.0))
-    monkeypatch.setattr(AwsIdentity, "sign_in", lambda self: "a role")
-    monkeypatch.setattr(AwsIdentity, "session", lambda self: role.session())
+    monkeypatch.setattr(AwsIdentity, "sign_in", lambda _: "a role")
+    monkeypatch.setattr(AwsIdentity, "session", lambda _: role.session())
     return role
 
 
@@ -90,13 +90,11 @@ def test_keys_are_in_no_log_name_event_or_output_of_the_cluster(archive, aws, ro
             *capfd.readouterr(),
         ]
     text = "\n".join(shown)
-    assert f"upload-" in text, "the tasks were seen"
+    assert "upload-" in shown[0], "the tasks were seen"
     assert len(role.given) == 1
     for secret in (role.given[0].secret_key, role.given[0].token):
         assert secret not in text
-    stream = repr(witness.get_task_stream) + shown[0]
     assert "file 0" not in "\n".join(shown[:-3]), "no file is named where tasks are"
-    assert stream
 
 
 @pytest.mark.parametrize("role", [4.0], indirect=True)

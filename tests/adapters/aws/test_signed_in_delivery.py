@@ -225,7 +225,11 @@ def test_no_object_of_ours_shows_a_secret_of_itself(archive, aws, cognito, perso
 
     def look(record):
         if isinstance(record.event, ev.FileReported) and not shown:
-            ours = [one for one in gc.get_objects() if str(type(one).__module__).startswith(("upload_core", "upload_adapters"))]
+            ours = [
+                one
+                for one in gc.get_objects()
+                if str(type(one).__module__).startswith(("upload_core", "upload_adapters"))
+            ]
             shown.extend(map(repr, ours))
 
     client.subscribe(look)
@@ -366,7 +370,18 @@ def test_no_command_shows_writes_or_hands_on_a_secret(archive, aws, cognito, ind
     cognito.rotate = True
     slowly(archive, aws, 0.5)
     journal = ".upload-core/my_set-d1-staging"
-    deliver = ["deliver", "data", "index.csv", "--label", "label.yaml", "--to", "mast.toml", "--no-browser", "--jobs", "1"]
+    deliver = [
+        "deliver",
+        "data",
+        "index.csv",
+        "--label",
+        "label.yaml",
+        "--to",
+        "mast.toml",
+        "--no-browser",
+        "--jobs",
+        "1",
+    ]
     told, seen, looks = "", set(), 0
     for arguments, signing_in in (
         ([*deliver, "--events"], True),
