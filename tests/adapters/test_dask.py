@@ -18,7 +18,16 @@ from upload_adapters.dask.batching import BATCH_BYTES, BATCH_FILES, LARGE, take_
 from upload_adapters.dask.messages import Answer, Batch, BatchDone, Question, Supplies, Terms, Told
 from upload_adapters.memory import MemoryArchive, MemorySource
 from upload_core.checksum import crc32_base64
-from upload_core.effects import Fault, FileStored, OpenUpload, PartStored, StoredPart, TransferFile, UploadBegun
+from upload_core.effects import (
+    Fault,
+    FileNotStored,
+    FileStored,
+    OpenUpload,
+    PartStored,
+    StoredPart,
+    TransferFile,
+    UploadBegun,
+)
 from upload_core.errors import ConfigurationError
 from upload_core.ports import Load
 
@@ -205,8 +214,9 @@ def test_a_new_life_of_a_delivery_ends_those_before_it_on_every_worker_and_refus
     assert made._grace_s == 0.0
     assert other._grace_s is None
     late = worker._post(here, "late", "delivery")
-    done = late.run(Batch("late", "delivery", 1, 1, (order(1),), False))
-    assert [outcome.fault for outcome in done.outcomes] == [Fault.STOPPED]
+    (outcome,) = late.run(Batch("late", "delivery", 1, 1, (order(1),), False)).outcomes
+    assert isinstance(outcome, FileNotStored)
+    assert outcome.fault is Fault.STOPPED
     assert here.asked == []
     worker.end("another", 0.0, dask_worker=here)
     assert other._grace_s == 0.0

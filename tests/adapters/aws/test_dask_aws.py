@@ -97,13 +97,13 @@ def test_keys_are_in_no_log_name_event_or_output_of_the_cluster(archive, aws, ro
     assert "file 0" not in "\n".join(shown[:-3]), "no file is named where tasks are"
 
 
-@pytest.mark.parametrize("role", [4.0], indirect=True)
+@pytest.mark.parametrize("role", [2.0], indirect=True)
 def test_keys_that_expire_in_the_middle_are_renewed_on_the_workers(archive, aws, role, cluster):
     for relpath in archive.files:
         archive.files[relpath] = random.Random(relpath).randbytes(100 * KIB)
         (archive.source / relpath).write_bytes(archive.files[relpath])
     ports = archive.ports(dispatch=dispatch_to(cluster))
-    ports.dispatcher.set_bandwidth(60 * 100 * KIB / 8)
+    ports.dispatcher.set_bandwidth(60 * 100 * KIB / 4)
     summary = archive.client(ports=ports).run()
     assert (summary.outcome, summary.retries) == ("complete", 0)
     archive.judge()
@@ -119,7 +119,7 @@ def test_a_large_file_of_a_worker_that_died_goes_on_by_parts(archive, aws, role,
     (archive.source / large).write_bytes(archive.files[large])
     ports = archive.ports(dispatch=dispatch_to(cluster))
     ports.archive = S3Archive(ports.archive._place, single_max=PART, part_size=PART)
-    ports.dispatcher.set_bandwidth(4e6)
+    ports.dispatcher.set_bandwidth(6e6)
     client = archive.client(ports=ports)
     told = []
     client.subscribe(lambda record: told.append(record.event))
