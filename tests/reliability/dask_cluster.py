@@ -21,7 +21,7 @@ import distributed
 def local_cluster(n_workers: int = 2, **options: Any) -> Iterator[Any]:
     """Worker processes under nannies; the scheduler lives here."""
     with distributed.LocalCluster(
-        n_workers=n_workers, threads_per_worker=2, processes=True, dashboard_address=None, **options
+        n_workers=n_workers, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", **options
     ) as cluster:
         yield cluster
 

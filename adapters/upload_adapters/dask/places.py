@@ -48,7 +48,7 @@ def local_cluster(n_workers: int | None) -> distributed.LocalCluster:
         n_workers=n_workers or max(1, os.cpu_count() or 1),
         threads_per_worker=LOCAL_THREADS,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
     )
 
 
