@@ -43,13 +43,19 @@ def address_of(dispatch: str) -> str | None:
 
 
 def local_cluster(n_workers: int | None) -> distributed.LocalCluster:
-    """A cluster of processes on this machine, as many as it has cores unless told."""
-    return distributed.LocalCluster(
-        n_workers=n_workers or max(1, os.cpu_count() or 1),
-        threads_per_worker=LOCAL_THREADS,
-        processes=True,
-        dashboard_address="127.0.0.1:0",
-    )
+    """A cluster of processes on this machine, as many as it has cores unless told; raises `ConfigurationError`."""
+    try:
+        return distributed.LocalCluster(
+            n_workers=n_workers or max(1, os.cpu_count() or 1),
+            threads_per_worker=LOCAL_THREADS,
+            processes=True,
+            dashboard_address="127.0.0.1:0",  # its own port is that of a cluster which may run here already
+        )
+    except (OSError, RuntimeError, TimeoutError) as error:
+        raise ConfigurationError(
+            f"no Dask cluster can be started here: {printable(str(error), 300)}; a program that starts one must be a file "
+            'with `if __name__ == "__main__":`'
+        ) from error
 
 
 def portable(thing: Any) -> tuple[Any, Callable[[], Any] | None]:
