@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes the pictures of docs/report.md: a made-up delivery's report, as Chromium shows it on a desk and on a phone.
+"""Makes the pictures of docs/how-to/report.md: a made-up delivery's report, as Chromium shows it on a desk and on a phone.
 
 python docs/make_screenshots.py     writes docs/pictures/report-*.png; look at them before they are committed
 """

@@ -18,6 +18,9 @@ pytest.register_assert_rewrite("tests.contracts")
 # A deadline per example measures the machine's other tenants, not the code.
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2_000)
+settings.register_profile(
+    "quick", parent=settings.get_profile("default"), max_examples=25, derandomize=True, database=None
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

@@ -18,6 +18,7 @@ import pytest
 import upload_core
 from tests.command_line import ROOT
 from tests.pages import DOCS, Block, all_pages, blocks, commands
+from tests.promises import PROMISES
 from upload_adapters import configuration
 from upload_adapters.cli import COMMANDS, cli
 from upload_adapters.cli.exit_codes import ERROR_CODES, MEANINGS
@@ -177,6 +178,11 @@ def test_every_public_name_and_method_is_on_the_page_of_the_api():
                     assert f"\n### {name}.{member}\n" in text or f"| `{member}` |" in text, f"{name}.{member}"
         else:
             assert re.search(rf"\b{name}\b", text), name
+
+
+def test_every_promise_is_told_to_those_who_deliver():
+    told = set(re.findall(r"^- (R\d+):", page("explanation/promises.md"), re.M))
+    assert {*PROMISES} - told == {"R2", "R23"}  # about the tests themselves
 
 
 def test_every_port_and_method_is_on_the_page_of_ports():

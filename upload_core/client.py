@@ -35,7 +35,7 @@ from upload_core.outcomes import Summary
 from upload_core.ports import Callback, Observer, Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
-from upload_core.views import STATE_HEADER, client_file, state_rows, summary_of
+from upload_core.views import STATE_HEADER, client_file, state_name, state_rows, summary_of
 from upload_core.wiring import WiringRequest, default_wiring
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class UploadClient:
         self._prepare(n_threads, max_retries, own_agent_id, lambda_client_config, debug=debug)
         table = self._ports.index(file_index, self._ports.source)
         if not len(table):
-            raise ConfigurationError("the index lists no files; there is nothing that could be delivered")
+            raise ConfigurationError(
+                "the index lists no files; add a row for each, or make one with `upload-core index`"
+            )
         self._begin_with(dataset, delivery_id, transfer_type, table)
 
     @classmethod
@@ -113,7 +115,9 @@ class UploadClient:
         client._ports = ports
         delivery = ports.journal.open()
         if delivery is None:
-            raise JournalError(f"there is nothing to resume at {ports.journal.name}: no delivery was begun there")
+            raise JournalError(
+                f"there is nothing to resume at {ports.journal.name}; begin the delivery there, or name its journal"
+            )
         facts = delivery.facts
         client._prepare(
             facts.n_threads if n_threads is None else n_threads,
@@ -515,10 +519,9 @@ class UploadClient:
 
     def dump_state(self) -> None:
         """Write every file's state as a CSV to the working directory; a place that cannot be written is a warning."""
-        created = self._created
-        name = f"{created.dataset}-{created.delivery_id}-{created.transfer_type}-state"
         try:
-            place = self._ports.dump.write(name, STATE_HEADER, state_rows(self._delivery, self.max_retries))
+            rows = state_rows(self._delivery, self.max_retries)
+            place = self._ports.dump.write(state_name(self._created), STATE_HEADER, rows)
         except OSError as error:
             self.cmessage(f"the state could not be written: {error}", "warning")
         else:

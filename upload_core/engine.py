@@ -31,7 +31,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
-from upload_core.ports import Observer, Ports, TransferType
+from upload_core.ports import Observer, Ports, TransferType, abandoned_lock
 from upload_core.sessions import follows
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
@@ -67,13 +67,14 @@ class Engine:
         self.keys = wire.Keys(created.dataset, created.delivery_id, kind)
         self._agent_id = agent_id
         self.lock = self._own_lock()
-        self.conversation = Conversation(ports.control, self.keys, delivery, self.guard)
+        self.conversation = self._conversation()
         self.busy: set[int] = set()
         """Files that workers are at."""
         self._failed: dict[int, None] = {}  # an ordered set: whose failed attempt the validator was not told of
         self._opened = False
         self._dispatching = False
-        self._now_ms = 0
+        self._told_ms: tuple[int, int] | None = None
+        """The latest time by the clock that was no step back, and the monotonic time of that moment."""
         self._polled_ms = 0
         self.pauses: dict[str, str] = {}
         """Who wants no further file to be begun, and why; set from any thread, recorded by `step`."""
@@ -94,9 +95,18 @@ class Engine:
     # --- append, apply, act ----------------------------------------------------------------------
 
     def now_ms(self) -> int:
-        """The clock's time; never earlier than what was told before."""
-        self._now_ms = max(self._now_ms, self.ports.clock.now_ms())
-        return self._now_ms
+        """The clock's time, never earlier than what was told before.
+
+        Where the clock went back, our time goes on at half its pace until the clock has come up: if it stood still, all
+        that waits would wait for that long.
+        """
+        now_ms, passing_ms = self.ports.clock.now_ms(), self.ports.clock.monotonic_ms()
+        if self._told_ms is not None:
+            slow_ms = self._told_ms[0] + (passing_ms - self._told_ms[1]) // 2
+            if now_ms < slow_ms:
+                return slow_ms
+        self._told_ms = now_ms, passing_ms
+        return now_ms
 
     def take(self, what: object) -> None:
         """Decide about `what`, append and apply the events, perform the effects."""
@@ -188,6 +198,9 @@ class Engine:
             self.delivery.limits = self.ports.limits = ask(self.ports.limits)
             self.lock = self._own_lock()
 
+    def _conversation(self) -> Conversation:
+        return Conversation(self.ports.control, self.keys, self.delivery, self.guard)
+
     # --- the lock --------------------------------------------------------------------------------
 
     def _own_lock(self) -> OwnerLock:
@@ -276,8 +289,13 @@ class Engine:
 
     def _start_another_run(self) -> None:
         """As a new session would: what was on its way to the run before is no longer told, but found in our log."""
-        self.conversation = Conversation(self.ports.control, self.keys, self.delivery)
-        self.take(self.insist(lambda: self.conversation.find_ours(rows_matter=False)))
+        # what is read ends no outage of what is written, and so is not insisted on
+        if self.ports.pipeline.is_running():  # whose run that is, and what it was told, the next session settles
+            self.close("interrupted", "validator", self.delivery.facts.validator_message)
+            return
+        self.conversation = self._conversation()
+        self._failed.clear()  # the new run does not expect what was given up before
+        self.take(self.conversation.find_ours(rows_matter=False))
         self.write_index(self.ports.label)
         self.start_pipeline()
         self.take(cmd.WorldAnswered(again=True))
@@ -391,7 +409,8 @@ class Engine:
             self._control_away = True
             self.hear(final=now - facts.heard_ms > limits.validator_silence_s * 500)
             self._control_away = False
-            if self.conversation.unsent is None and not self._unrenewed:
+            owed = self.conversation.unsent is not None or self._unrenewed or self.delivery.client_state == "stopped"
+            if not owed:
                 # where something could not be written (a full disk), what can be read ends no outage
                 self.take(cmd.WorldAnswered())
 
@@ -466,11 +485,21 @@ class Engine:
                 message = message or str(error)
                 if isinstance(error, ArchiveUnavailableError):
                     self.patience.hasty = True  # what was waited for in vain once is not waited for again
+        if reason == "validator":
+            message += self._blocked_until()
         if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
             # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
             outcome, reason, message = ("complete" if self.delivery.all_valid else "incomplete"), "", ""
         self.record([ev.SessionClosed(outcome, reason, message)])
         self.ports.pipeline.close()
+
+    def _blocked_until(self) -> str:
+        """Until when no other validator can start, if the one that ended left its lock."""
+        with suppress(UploadClientError):
+            if (lock := abandoned_lock(self.ports.pipeline)) is not None:
+                until_ms = round((lock.modified + self.delivery.limits.lock_staleness_s) * 1000)
+                return f"; a validator that is gone left its lock: another can start at {iso(until_ms)[:19]}Z, or once the lock is gone"
+        return ""
 
     def _end_uploads(self) -> None:
         """Once nothing is left to send, no multipart upload of ours stays open; until then the next session goes on."""

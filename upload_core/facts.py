@@ -118,12 +118,15 @@ def _run_said(f: Facts, e: ev.ValidatorShutDown | ev.ValidatorStartFailed | ev.P
         f.validator_message = e.message
     if isinstance(e, ev.PipelineRefused):
         f.run_open = False
+    if not isinstance(e, ev.ValidatorShutDown):
+        f.run_disturbed = False  # it never began, which our silence does not explain
 
 
 def _run_over(f: Facts, e: ev.Event, time_ms: int) -> None:
     f.run_open = False
-    if isinstance(e, ev.ValidatorLost) and not f.validator_message:
-        f.validator_message = e.message
+    if isinstance(e, ev.ValidatorLost):
+        f.validator_message = f.validator_message or e.message
+        f.run_disturbed = False  # it may be at work all the same, and would be told of its files twice
 
 
 def _log_read(f: Facts, e: ev.ValidatorLogRead, time_ms: int) -> None:
@@ -152,7 +155,7 @@ def _stop_requested(f: Facts, e: ev.StopRequested, _: int) -> None:
 
 def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
     if isinstance(e, ev.OutageBegan):
-        f.outage_ms, f.run_disturbed = time_ms, True
+        f.outage_ms, f.run_disturbed = time_ms, f.run_disturbed or f.run_open
     else:
         f.outage_ms, f.heard_ms = 0, time_ms  # nobody could hear the validator: its silence counts from now
 
@@ -162,7 +165,7 @@ def _suspended(f: Facts, e: ev.SuspensionNoticed, time_ms: int) -> None:
     if f.outage_ms:
         f.outage_ms = min(time_ms, f.outage_ms + e.seconds * 1000)
     f.heard_ms = f.waiting_ms = time_ms
-    f.run_disturbed = True
+    f.run_disturbed = f.run_disturbed or f.run_open
 
 
 def _paused(f: Facts, e: ev.TransfersPaused, _: int) -> None:

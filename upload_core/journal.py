@@ -156,7 +156,7 @@ def decode_header(line: bytes, *, segment: int, after: Position | None) -> tuple
 
     Raises `JournalVersionError` for a newer format and `JournalDamagedError` for anything that is not that header.
     """
-    where = f"segment {segment}, offset 0"
+    where = f"segment {segment}"
     try:
         version = msgspec.json.decode(line, type=_VersionOnly).version
     except UNREADABLE as error:
@@ -345,7 +345,8 @@ def record_at(piece: bytes, seq: int, start: int = 0, line: int | None = None) -
     if begin < 0 or (
         line is not None
         and piece.count(b"\n", start, begin) != seq - line
-        and sum(map(bool, map(bytes.strip, piece[start:begin].split(b"\n")))) != seq - line  # the decoder skips blank ones
+        and sum(map(bool, map(bytes.strip, piece[start:begin].split(b"\n"))))
+        != seq - line  # the decoder skips blank ones
     ):
         raise _misnumbered(seq)
     return decode_record(piece[begin:end]), end

@@ -64,10 +64,10 @@ class AppendLog:
         # Set before the request: whatever ends it without an answer leaves the doubt behind.
         self._in_doubt = rows
         trouble = ""
-        for _ in range(ATTEMPTS_MAX):
+        for attempt in range(ATTEMPTS_MAX):
             if landed == len(rows):
                 break
-            if trouble:
+            if attempt:
                 self._again()
             try:
                 self._control.append(self._key, rows[landed:], offset=size + landed)

@@ -178,7 +178,7 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.IndexWritten: lambda e: f"the index was put at {_shown(e.key)}; {_files(e.expected)} to be validated",
     ev.PipelineRequested: _fixed("the archive was asked to start a validation run"),
     ev.PipelineAccepted: _because("the archive starts a validation run"),
-    ev.PipelineAttached: _because("this session goes on with the validation run that is at work"),
+    ev.PipelineAttached: _fixed("this session goes on with the validation run that is at work"),
     ev.PipelineRefused: _because("the validation run could not be started"),
     ev.RunConfirmed: _fixed("the validator reads our log"),
     ev.StopReported: _fixed("the validator was told that nothing more comes"),

@@ -296,6 +296,12 @@ class Pipeline(Protocol):
         """Give back local resources; a validator that lives in this process is asked to end."""
 
 
+def abandoned_lock(pipeline: Pipeline) -> ObjectInfo | None:
+    """What an ended validator left that keeps another from starting until it is stale, by the method of this name."""
+    ask: Callable[[], ObjectInfo | None] | None = getattr(pipeline, "abandoned_lock", None)
+    return None if ask is None else ask()
+
+
 @attrs.frozen
 class PipelineAnswer:
     """What the pipeline said: it starts a run, or a run was at work already."""
@@ -309,6 +315,12 @@ class Identity(Protocol):
 
     def sign_in(self) -> str:
         """Make credentials available to the other adapters; returns a public name. Raises `IdentityError`."""
+
+
+def expiry_of(identity: Identity) -> int | None:
+    """When its credentials end unless renewed (ms since the epoch, machine's clock), by `expires_ms`; None if it cannot tell."""
+    ask: Callable[[], int | None] | None = getattr(identity, "expires_ms", None)
+    return None if ask is None else ask()
 
 
 @attrs.frozen

@@ -171,7 +171,7 @@ def _ending(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision | None:
         return _close("interrupted", "outage", f"the archive was out of reach for {limits.outage_s:.0f} s")
     match d.client_state:
         case "stopped" if facts.run_disturbed:
-            return Decision(effects=[fx.StartRun()])
+            return Decision(effects=[fx.StartRun()]) if not facts.outage_ms or tick.probe else None
         case "stopped":
             return _close("interrupted", "validator", facts.validator_message or "the validator stopped")
         case "starting" if _unstarted(d, now_ms):

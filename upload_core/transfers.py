@@ -79,7 +79,8 @@ def settle_doubts(d: Delivery, command: cmd.SettleDoubts, now_ms: int) -> Decisi
 def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decision:
     """What the workers' outcomes and news mean, in one batch; and whether they begin or end an outage."""
     events: list[ev.Event] = []
-    stored, unreachable = False, ""
+    stored = False
+    unreachable: str | None = None
     for outcome in found.outcomes:
         match outcome:
             case fx.FileStored():
@@ -99,7 +100,7 @@ def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decisi
         # an archive that answers questions may still refuse bytes (a full disk): only a stored file ends the outage
         if stored:
             events.append(ev.OutageEnded())
-    elif unreachable and not stored:
+    elif unreachable is not None and not stored:
         events.append(ev.OutageBegan(unreachable))
     return Decision(events)
 

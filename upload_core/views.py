@@ -62,6 +62,11 @@ def client_file(delivery: Delivery, file: int, root: str, max_retries: int) -> C
     )
 
 
+def state_name(created: ev.DeliveryCreated) -> str:
+    """What a dump of this delivery's state is called."""
+    return f"{created.dataset}-{created.delivery_id}-{created.transfer_type}-state"
+
+
 def state_rows(delivery: Delivery, max_retries: int) -> Iterator[tuple[str, ...]]:
     """Every file's state as text, in index order."""
     for file in range(len(delivery)):

@@ -1,17 +1,18 @@
 """A terminal, or a file where there is none, as the `Console` port: everything goes to standard error.
 
 Rule: text is data. It passes `upload_core.text.printable`, so it is neither markup nor terminal control; colours are
-ours alone, and only on a terminal, never with NO_COLOR.
+ours alone, and only on a terminal or with FORCE_COLOR, never with NO_COLOR. Whoever stops reading stops no delivery.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from upload_core.ports import Console, MessageType
 from upload_core.text import printable
@@ -29,6 +30,8 @@ STYLES: Final[dict[MessageType, str]] = {
 }
 LINES_MAX: Final = 60
 """Lines shown of one message: a traceback fits, a runaway text does not."""
+_DEAF: Final = (OSError, ValueError)
+"""What writing raises where nobody reads any more: a closed pipe or file, a terminal that is gone (EIO), a full disk."""
 
 
 class TerminalConsole:
@@ -42,6 +45,7 @@ class TerminalConsole:
         self._file = file
         self._mutex = threading.RLock()
         self._rich: rich.console.Console | None = None
+        self._rich_file: IO[str] | None = None
         self.live: rich.live.Live | None = None
         """What is drawn at the bottom, if anything; it makes room while a person is asked."""
         self.asking = False
@@ -55,22 +59,53 @@ class TerminalConsole:
     @property
     def is_terminal(self) -> bool:
         """Whether a person is likely to watch."""
-        try:
-            return self.file.isatty() and os.environ.get("TERM") != "dumb"
-        except ValueError:  # it was closed
+        return self._out.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def is_colored(self) -> bool:
+        """Whether colours are wanted: on a terminal or with FORCE_COLOR, but never with NO_COLOR."""
+        if os.environ.get("NO_COLOR"):
             return False
+        return bool(os.environ.get("FORCE_COLOR")) or self.is_terminal
+
+    @property
+    def encoding(self) -> str:
+        """How characters become bytes there."""
+        return self._out.encoding
+
+    @property
+    def _out(self) -> _Patient:
+        return _Patient(self.file)
 
     def message(self, text: str, mtype: MessageType) -> None:
         if not self.quiet or mtype == "error":
             self._show(text, STYLES[mtype])
+
+    def messages(self, lines: Iterable[tuple[str, MessageType]]) -> None:
+        """Many messages in one go, which costs a terminal that also shows something live no more than one."""
+        wanted = [(text, STYLES[mtype]) for text, mtype in lines if not self.quiet or mtype == "error"]
+        if wanted:
+            self._show_all(wanted)
 
     def print(self, renderable: object, *, padded: bool = True) -> None:
         if self.quiet:
             return
         if isinstance(renderable, str):
             self._show(renderable, "")
+        elif padded and self.is_terminal:
+            from rich.padding import Padding
+
+            self._render(Padding(renderable))  # type: ignore[arg-type]  # it is whatever the caller knows rich can render
         else:
             self._render(renderable)
+
+    def overwrite(self, text: str) -> None:
+        """Put the text in place of what stands on the terminal's last line, as far as that is wide."""
+        width = max(
+            1, shutil.get_terminal_size().columns - 1
+        )  # in the last column some terminals go on to the next line
+        self._out.write(f"\r{printable(text)[:width]}\x1b[K")
+        self._out.flush()
 
     # --- asking -----------------------------------------------------------------------------------
 
@@ -81,9 +116,8 @@ class TerminalConsole:
     def ask(self, question: str) -> str:
         """The line that a person types, without its end; raises `EOFError` if there is nobody to type one."""
         with self._at_person():
-            with contextlib.suppress(BrokenPipeError, ValueError):
-                self.file.write(printable(question))
-                self.file.flush()
+            self._out.write(printable(question))
+            self._out.flush()
             line = sys.stdin.readline() if sys.stdin is not None else ""
         if not line:
             raise EOFError
@@ -123,37 +157,84 @@ class TerminalConsole:
     def rich(self) -> rich.console.Console:
         """The rich console behind it, for what is drawn and not said (progress)."""
         with self._mutex:
-            if self._rich is None or self._rich.file is not self.file:
+            if self._rich is None or self._rich_file is not self.file:
                 from rich.console import Console as RichConsole
 
+                self._rich_file = self.file
+
+                colored = self.is_colored
                 # soft_wrap, highlight and emoji off: a line is shown as it is, whatever it looks like
-                self._rich = RichConsole(file=self.file, markup=False, highlight=False, emoji=False, soft_wrap=True)
+                self._rich = RichConsole(
+                    file=cast(IO[str], self._out),
+                    markup=False,
+                    highlight=False,
+                    emoji=False,
+                    soft_wrap=True,
+                    force_terminal=self.is_terminal or colored,
+                    # with FORCE_COLOR alone nothing says what the reader of that file can show
+                    color_system=None if not colored else "auto" if self.is_terminal else "standard",
+                )
             return self._rich
 
     def _show(self, text: str, style: str) -> None:
-        lines = text.split("\n")
-        if len(lines) > LINES_MAX:
-            lines = [*lines[:LINES_MAX], f"... and {len(lines) - LINES_MAX} more lines"]
-        shown = "\n".join(printable(line) for line in lines)
-        with self._mutex:
-            if self.is_terminal:
-                from rich.text import Text
+        self._show_all([(text, style)])
 
-                self._render(Text(shown, style))
-            else:
-                self._plain(shown)
+    def _show_all(self, messages: Sequence[tuple[str, str]]) -> None:
+        shown = [(_lines_of(text), style) for text, style in messages]
+        with self._mutex:
+            if self.live is None and not self.is_colored:
+                self._plain("\n".join(text for text, _ in shown))
+                return
+            from rich.text import Text
+
+            colored = self.is_colored
+            self._render(Text("\n").join(Text(text, style if colored else "") for text, style in shown))
 
     def _plain(self, text: str) -> None:
-        encoding = getattr(self.file, "encoding", None) or "utf-8"
-        # when nobody listens any more, that is no reason to stop a delivery
-        with contextlib.suppress(BrokenPipeError, ValueError):
-            # a narrow encoding (LANG=C) shows escapes instead of failing
-            self.file.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-            self.file.flush()
+        self._out.write(text + "\n")
+        self._out.flush()
 
     def _render(self, renderable: Any) -> None:
-        with self._mutex, contextlib.suppress(BrokenPipeError, ValueError):
+        with self._mutex:
             self.rich().print(renderable)
+
+
+class _Patient:
+    """A file to write to, whatever becomes of whoever reads it: that is no reason to stop a delivery."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    @property
+    def encoding(self) -> str:
+        """Never None."""
+        return getattr(self._file, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """A narrow encoding (LANG=C) shows escapes instead of failing."""
+        with contextlib.suppress(*_DEAF):
+            self._file.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        """As far as that is possible."""
+        with contextlib.suppress(*_DEAF):
+            self._file.flush()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal; one that is closed is none."""
+        try:
+            return self._file.isatty()
+        except ValueError:
+            return False
+
+
+def _lines_of(text: str) -> str:
+    """The text as it may be shown: no line of it obeys to anybody, and there are not too many."""
+    lines = text.split("\n")
+    if len(lines) > LINES_MAX:
+        lines = [*lines[:LINES_MAX], f"... and {len(lines) - LINES_MAX} more lines"]
+    return "\n".join(printable(line) for line in lines)
 
 
 if TYPE_CHECKING:

@@ -96,6 +96,6 @@ def demand_same(recorded: str, found: str) -> None:
     """Raises `ConfigurationError` if the configuration names another archive than the journal."""
     if recorded != found:
         raise ConfigurationError(
-            f"the journal belongs to the archive {printable(recorded, 200)!r}, and the configuration now names "
+            f"the delivery belongs to the archive {printable(recorded, 200)!r}, and the configuration now names "
             f"{printable(found, 200)!r}; name the deployment file that the delivery was begun with (--to)"
         )

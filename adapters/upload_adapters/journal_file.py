@@ -125,7 +125,9 @@ class DirectoryJournal:
             fsync_directory(self.path.parent)
         except OSError as error:
             self._give_back()
-            raise JournalWriteError(f"cannot create the journal {self.path}: {error}") from error
+            raise JournalWriteError(
+                f"cannot create the journal {self.path}: {error.strerror or error}; make room or name another place, then run again"
+            ) from error
         delivery.apply(created, time_ms)
         return delivery
 
@@ -271,7 +273,9 @@ class DirectoryJournal:
         try:
             write_durably(self.path / table_name(revision), [table.encode_rows(changed)])
         except OSError as error:
-            raise JournalWriteError(f"cannot store the revised index in {self.path}: {error}") from error
+            raise JournalWriteError(
+                f"cannot store the revised index in {self.path}: {error.strerror or error}; make room, then run again"
+            ) from error
 
     def _require_header(self) -> Header:
         assert self._header is not None, "the journal is not open"

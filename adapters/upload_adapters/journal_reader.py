@@ -12,7 +12,7 @@ from upload_adapters import snapshot_file
 from upload_adapters.table_file import load_columns, table_name
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.errors import IllegalEventError, JournalDamagedError
+from upload_core.errors import IllegalEventError, JournalDamagedError, JournalVersionError
 from upload_core.files import FileTable
 from upload_core.journal import (
     CHUNK_BYTES,
@@ -48,8 +48,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise JournalDamagedError(f"{path} is missing; nothing was changed. Restore it from a copy") from None
-    except JournalDamagedError as error:
-        raise JournalDamagedError(f"{path}: {error}") from error
+    except (JournalDamagedError, JournalVersionError) as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 class JournalReader:
@@ -241,7 +241,7 @@ class JournalReader:
     def _header_of(self, number: int, after: Position | None) -> tuple[Header, Position]:
         path = self.path / segment_name(number)
         try:
-            with path.open("rb") as file:
+            with path.open("rb") as file, _naming(path):
                 return decode_header(file.readline(CHUNK_BYTES), segment=number, after=after)
         except FileNotFoundError:
             raise JournalDamagedError(

@@ -72,7 +72,7 @@ class Place:
 # --- schemes -------------------------------------------------------------------------------------
 
 
-def _directory_of(url: str) -> str:
+def directory_of(url: str) -> str:
     """The directory that a `file:` URL names; raises `ConfigurationError` for one that names none."""
     parts = urlsplit(url)
     path = unquote(parts.path)
@@ -82,7 +82,7 @@ def _directory_of(url: str) -> str:
 
 
 def _local_place(url: str, request: WiringRequest, check: Check | None) -> Place:
-    directory = _directory_of(url)
+    directory = directory_of(url)
     places = LocalPlaces(directory, request.dataset, request.delivery_id, request.transfer_type)
     limits = local_limits()
     return Place(
@@ -147,8 +147,8 @@ class Scheme:
 SCHEMES: Final[dict[str, Scheme]] = {
     "file": Scheme(
         place=_local_place,
-        source=lambda url: DirectorySource(_directory_of(url)),
-        archive=lambda url: DirectoryArchive(_directory_of(url)),
+        source=lambda url: DirectorySource(directory_of(url)),
+        archive=lambda url: DirectoryArchive(directory_of(url)),
     ),
     "s3": Scheme(place=_no_place, source=_s3_source, archive=_s3_archive),
 }

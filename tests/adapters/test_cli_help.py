@@ -68,6 +68,7 @@ def test_wrong_usage_is_exit_code_2_with_a_hint(arguments, capsys):
 
 def test_the_version_is_that_of_the_library(capsys):
     import upload_core
+    from upload_core.journal import FORMAT_VERSION
 
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"upload-core {upload_core.__version__}\n"
+    assert capsys.readouterr().out == f"upload-core {upload_core.__version__} (journal format {FORMAT_VERSION})\n"

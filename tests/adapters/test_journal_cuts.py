@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import pytest
+
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
 from upload_core.files import FileTable
 
 
-def test_a_journal_cut_at_any_byte_is_read_up_to_its_last_whole_batch(tmp_path: Path):
+@pytest.mark.promise("R4")
+def test_a_journal_cut_at_any_byte_is_read_up_to_its_last_whole_batch(tmp_path: Path, figure):
     table = FileTable.from_columns(["a", "b"], [1, 2])
     created = ev.DeliveryCreated("d", "1", "staging", "me", "data", "file:///x", table.digest, 2)
     journal = DirectoryJournal(tmp_path / "journal")
@@ -32,3 +35,4 @@ def test_a_journal_cut_at_any_byte_is_read_up_to_its_last_whole_batch(tmp_path: 
         whole = reader.advance()
         assert reader.position.offset == max(end for end in ends if end <= cut), cut
         assert whole == (cut in ends), cut
+    figure(len(data) + 1 - ends[2], "cuts")

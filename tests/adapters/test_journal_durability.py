@@ -242,8 +242,9 @@ def test_a_journal_that_cannot_be_created_says_so_and_leaves_none(tmp_path):
 
 
 @needs_fdatasync
+@pytest.mark.promise("R7")
 @pytest.mark.parametrize(("call", "error"), FAILURES)
-def test_whenever_the_disk_fails_the_lock_is_given_back_and_resume_is_right(tmp_path, call, error):
+def test_whenever_the_disk_fails_the_lock_is_given_back_and_resume_is_right(tmp_path, call, error, figure):
     for number in (1, 2, 3, 5, 8, 13, 21):
         world = World()
         world.ports.journal = DirectoryJournal(tmp_path / f"{number}", segment_bytes=1_500)  # type: ignore[assignment]
@@ -264,6 +265,7 @@ def test_whenever_the_disk_fails_the_lock_is_given_back_and_resume_is_right(tmp_
         assert reader.delivery.public_counts()["valid"] == len(FILES) - 1
         assert reader.delivery.public_counts()["invalid"] == 1
         world.judge_runs()
+        figure(1, "calls of the journal that fail")
 
 
 # --- one process ---------------------------------------------------------------------------------

@@ -162,12 +162,12 @@ def test_a_journal_of_a_newer_release_is_refused_by_readers_and_writers_and_unto
             (copy / segment).write_bytes(data.replace(b'"version":1,', f'"version":{FORMAT_VERSION + 1},'.encode(), 1))
         before = {path.name: path.read_bytes() for path in copy.iterdir()}
         for ask in (
-            lambda: JournalReader(copy, snapshots=False).advance(),
-            lambda: JournalReader(copy).replay_until(lambda record: False),
-            lambda: DirectoryJournal(copy).open(),
+            lambda path: JournalReader(path, snapshots=False).advance(),
+            lambda path: JournalReader(path).replay_until(lambda _: False),
+            lambda path: DirectoryJournal(path).open(),
         ):
             with pytest.raises(JournalVersionError, match=r"upgrade upload-core"):
-                ask()
+                ask(copy)
         (copy / "journal.lock").unlink(missing_ok=True)  # it says who had it open, not what it holds
         assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
         figure(1, "journals of a newer format refused and untouched")

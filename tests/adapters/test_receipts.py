@@ -191,6 +191,7 @@ def test_a_page_that_was_changed_is_refused_and_one_without_a_receipt_names_the_
 
 # --- what stands in it ---------------------------------------------------------------------------
 
+SETTINGS = {"deployment_file": "/é/mast.toml", "deployment.endpoint": "https://evil.example"}
 NAMES = [
     "a",
     "naïve ☃.txt",
@@ -206,7 +207,7 @@ NAMES = [
 
 def test_every_name_comes_back_as_it_was_and_the_file_is_ascii(tmp_path):
     table = FileTable.from_columns(NAMES, range(len(NAMES)), ["AAAAAQ=="] * len(NAMES))
-    created = ev.DeliveryCreated("d", "1", "staging", "me", "/s", "file:///a", table.digest, len(table), {"x": "é"})
+    created = ev.DeliveryCreated("d", "1", "staging", "me", "/s", "file:///a", table.digest, len(table), SETTINGS)
     journal = DirectoryJournal(tmp_path / "j")
     journal.create(created, table, time_ms=1_000)
     journal.append([ev.SessionOpened(1, "me", 1, 1), ev.LockAcquired("e")], time_ms=2_000)
@@ -225,7 +226,8 @@ def test_every_name_comes_back_as_it_was_and_the_file_is_ascii(tmp_path):
     ]
     assert {line.message for line in back.lines()} == {"\u202e no\n<b>"}
     head = back.head.deliveries[0]
-    assert (head.files, head.counts["invalid"], head.settings) == (len(NAMES), len(NAMES), {"x": "é"})
+    assert (head.files, head.counts["invalid"], head.deployment_file) == (len(NAMES), len(NAMES), "/é/mast.toml")
+    assert b"evil" not in (tmp_path / "r").read_bytes(), "what else was set stays in the journal"
     assert back.created(0).archive == "file:///a"
     from upload_adapters.report.page import write_report
 

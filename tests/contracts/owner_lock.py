@@ -95,17 +95,21 @@ class OwnerLockContract:
             ours.renew()
         assert control.head(KEY) is None
 
-    def test_of_all_who_race_for_a_free_lock_exactly_one_wins(self, control):
+    @pytest.mark.promise("R12")
+    def test_of_all_who_race_for_a_free_lock_exactly_one_wins(self, control, figure):
         agents = [f"agent-{number}" for number in range(RIVALS)]
         results = race([self.lock(control, agent).acquire for agent in agents])
         self.check(control, agents, results)
+        figure(1, f"races of {RIVALS} clients")
 
-    def test_of_all_who_race_for_a_stale_lock_exactly_one_wins(self, control, make_old):
+    @pytest.mark.promise("R12")
+    def test_of_all_who_race_for_a_stale_lock_exactly_one_wins(self, control, make_old, figure):
         self.lock(control, "them").acquire()
         make_old(KEY, STALENESS_S + 5)
         agents = [f"agent-{number}" for number in range(RIVALS)]
         results = race([self.lock(control, agent).acquire for agent in agents])
         assert self.check(control, agents, results).taken_over == "them"
+        figure(1, f"races of {RIVALS} clients")
 
     def check(self, control, agents, results):
         [won] = winners(results)

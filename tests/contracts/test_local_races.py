@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from upload_adapters.local import DirectoryControlBucket
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +78,8 @@ def race(tmp_path, script):
             process.communicate()
 
 
-def test_of_all_processes_that_race_for_a_lock_exactly_one_wins_every_time(tmp_path):
+@pytest.mark.promise("R12")
+def test_of_all_processes_that_race_for_a_lock_exactly_one_wins_every_time(tmp_path, figure):
     said = race(tmp_path, LOCK)
     control = DirectoryControlBucket(tmp_path / "control")
     for number in range(20):
@@ -85,12 +88,15 @@ def test_of_all_processes_that_race_for_a_lock_exactly_one_wins_every_time(tmp_p
         found = control.read(f"lock/{number}")
         assert found is not None
         assert found[0].decode() == winners[0]
+    figure(20, "races of 8 processes")
 
 
-def test_of_all_processes_that_append_at_one_offset_exactly_one_does_every_time(tmp_path):
+@pytest.mark.promise("R14")
+def test_of_all_processes_that_append_at_one_offset_exactly_one_does_every_time(tmp_path, figure):
     said = race(tmp_path, COUNT)
     assert all(answer == ["done"] for answer in said.values())
     found = DirectoryControlBucket(tmp_path / "control").read("log/counter")
     assert found is not None
     rows = found[0].decode().splitlines()
     assert sorted(rows) == sorted(list(said) * 20)
+    figure(len(rows), "rows appended by racing processes")

@@ -28,6 +28,7 @@ from upload_core import events as ev
 from upload_core.errors import ArchiveError, ArchiveUnavailableError, SourceChangedError
 from upload_core.journal import Record
 from upload_core.outcomes import EXIT_CODES
+from upload_core.timestamps import iso
 
 COUNTS = ("ready", "pending", "failed", "transferring", "done", "valid", "invalid")
 
@@ -848,6 +849,28 @@ def test_a_validator_that_ends_by_itself_ends_the_session(world):
     world.ports.pipeline = OddPipeline(world.real["control"], world.ports.clock, answer)
     summary = world.client().run()
     assert (summary.exit_code, summary.reason, summary.message) == (6, "validator", "reason: out of memory")
+
+
+def test_a_validator_that_was_killed_leaves_a_lock_and_it_is_said_when_another_can_start():
+    world = World(bad=[], limits=LIMITS)
+    pipeline = world.real["pipeline"]
+    seen = []
+
+    def kill(record):
+        if pipeline.validator is not None and isinstance(record.event, ev.FileValidated):
+            pipeline.validator.kill()
+            lock = world.ports.control.head("lock/validator")
+            assert lock is not None
+            seen.append(lock.modified)
+
+    client = world.client()
+    client.subscribe(kill)
+    summary = client.run()
+    assert (summary.exit_code, summary.reason) == (6, "validator")
+    free_ms = round((seen[-1] + LIMITS.lock_staleness_s) * 1000)
+    assert summary.message.endswith(
+        f"left its lock: another can start at {iso(free_ms)[:19]}Z, or once the lock is gone"
+    )
 
 
 def test_a_validator_that_nobody_drives_and_that_does_not_end_is_reported():

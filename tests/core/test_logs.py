@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.contracts.flaky import FlakyControlBucket
 from upload_adapters.memory import ManualClock, MemoryControlBucket
 from upload_core.errors import ArchiveUnavailableError, LockLostError, NotReadyError
-from upload_core.logs import AppendLog, LogReader
+from upload_core.logs import AppendLog, LogReader, mark_of
 
 KEY = "log/client_staging"
 
@@ -63,6 +63,26 @@ def test_one_lost_answer_is_settled_by_the_logs_own_tail(control, fate):
     assert log.append(b"one\n") == 4
     assert log.append(b"two\n") == 8
     assert content(control) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("failures", range(3))
+def test_before_a_request_is_repeated_somebody_is_asked_whether_it_may_be(control, failures):
+    asked = []
+    flaky = FlakyControlBucket(control, [fate for _ in range(failures) for fate in ("request lost", "answered")])
+    AppendLog(flaky, KEY, 0, again=lambda: asked.append(len(flaky.requests))).append(b"one\n")
+    assert len(asked) == failures
+    assert flaky.requests.count("append") == failures + 1
+
+
+def test_a_request_that_may_not_be_repeated_is_not(control):
+    def refuse():
+        raise LockLostError("it is somebody else's")
+
+    flaky = FlakyControlBucket(control, ["request lost"])
+    with pytest.raises(LockLostError):
+        AppendLog(flaky, KEY, 0, again=refuse).append(b"one\n")
+    assert flaky.requests.count("append") == 1
+    assert content(control) == b""
 
 
 def test_an_outage_ends_in_a_bounded_number_of_requests(control):
@@ -212,6 +232,27 @@ def test_a_resumed_reader_notices_another_log_too(control, replacement):
     read = LogReader(control, KEY).read_from(8)
     assert read.restarted
     assert (read.data, read.offset) == (replacement or b"", 0)
+
+
+@given(st.binary(min_size=200, max_size=300), st.data())
+def test_the_mark_of_any_place_is_known_again_and_no_other_logs_is(rows, data):
+    control = MemoryControlBucket(ManualClock())
+    control.append("log", rows, offset=0)
+    first = data.draw(st.integers(0, len(rows)))
+    reader = LogReader(control, "log")
+    reader.read_from(0)
+    read = reader.read_from(first)
+    offset = data.draw(st.integers(first, len(rows)))
+    mark = read.mark_at(offset)
+    assert mark == mark_of(rows[:offset])
+    again = LogReader(control, "log").read_from(offset, mark)
+    assert (again.data, again.offset, again.restarted) == (rows[offset:], offset, "")
+    if offset:
+        other = rows[: offset - 1] + bytes([rows[offset - 1] ^ 1]) + rows[offset:]
+        control.put("log", other)
+        again = LogReader(control, "log").read_from(offset, mark)
+        assert (again.data, again.offset) == (other, 0)
+        assert again.restarted
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=100).map(lambda b: b.replace(b"\n", b"")), st.booleans())))

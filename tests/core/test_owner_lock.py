@@ -13,7 +13,7 @@ from upload_core.errors import (
     LockLostError,
     NotReadyError,
 )
-from upload_core.owner_lock import AGENT_ID_BYTES_MAX, OwnerLock
+from upload_core.owner_lock import AGENT_ID_BYTES_MAX, ATTEMPTS_MAX, OwnerLock
 
 KEY = "lock/client"
 STALENESS_S = 3600.0
@@ -155,6 +155,49 @@ def test_an_unfinished_takeover_is_forgotten_when_the_lock_turns_out_free(contro
         ours.acquire()
     theirs.release()
     assert ours.acquire().taken_over == ""
+
+
+def test_a_lock_is_nobody_elses_until_its_whole_time_is_over(control, clock):
+    lock(control, "them").acquire()
+    clock.advance(STALENESS_S)
+    with pytest.raises(LockHeldError):
+        lock(control).acquire()
+    clock.advance(0.001)
+    assert lock(control).acquire().taken_over == "them"
+
+
+class Crowded(FlakyControlBucket):
+    """Somebody with our own agent id is always a moment quicker."""
+
+    def put(self, key, data, *, if_match=None, if_absent=False):
+        self.control.put(key, data)
+        return super().put(key, data, if_match=if_match, if_absent=if_absent)
+
+    def delete(self, key, *, if_match=None):
+        self.control.put(key, b"us")
+        return super().delete(key, if_match=if_match)
+
+
+@pytest.mark.parametrize("step", ["acquire", "renew", "release"])
+def test_a_lock_that_changes_at_every_try_is_given_up_after_a_few(control, step):
+    crowded = Crowded(control)
+    ours = lock(control)
+    ours.acquire()
+    ours._control = crowded
+    with pytest.raises(ArchiveUnavailableError, match=f"changed {ATTEMPTS_MAX} times"):
+        getattr(ours, step)()
+    assert len(crowded.requests) <= 2 * ATTEMPTS_MAX
+
+
+def test_a_lock_that_turned_out_not_to_be_ours_is_asked_for_no_more(control):
+    flaky = FlakyControlBucket(control, ["answered", "request lost"])
+    ours = lock(flaky)
+    with pytest.raises(ArchiveUnavailableError):
+        ours.acquire()
+    assert not ours.release()
+    asked = len(flaky.requests)
+    assert not ours.release()
+    assert len(flaky.requests) == asked
 
 
 FATES = st.sampled_from(["answered", "request lost", "answer lost", "answer lost and repeated"])

@@ -2,10 +2,21 @@
 
 import pytest
 
+from upload_adapters.memory import ManualClock
 from upload_core import events as ev
 from upload_core.effects import Fault
+from upload_core.errors import ArchiveUnavailableError, LockLostError
 from upload_core.lifecycle import FILE_ROWS
-from upload_core.retry import FAULT_RULES, FIRST_DELAY_MS, LONGEST_DELAY_MS, OutageProbe, delay_ms
+from upload_core.retry import (
+    FAULT_RULES,
+    FIRST_DELAY_MS,
+    INSIST_ATTEMPTS,
+    INSIST_WAIT_S,
+    LONGEST_DELAY_MS,
+    OutageProbe,
+    delay_ms,
+    insist,
+)
 from upload_core.worker import FAULTS
 
 
@@ -34,6 +45,41 @@ def test_the_rest_doubles_from_half_a_second_and_never_exceeds_half_a_minute():
     assert rests[0] == FIRST_DELAY_MS
     assert rests == sorted(rests)
     assert rests[-1] == LONGEST_DELAY_MS == 30_000
+
+
+@pytest.mark.parametrize("failures", range(INSIST_ATTEMPTS + 1))
+def test_who_has_no_time_asks_a_few_times_and_then_says_that_it_failed(failures):
+    asked, slept = [], []
+
+    def act():
+        asked.append(1)
+        if len(asked) <= failures:
+            raise ArchiveUnavailableError("away")
+        return "done"
+
+    class Clock(ManualClock):
+        def sleep(self, seconds):
+            slept.append(seconds)
+
+    if failures < INSIST_ATTEMPTS:
+        assert insist(act, Clock()) == "done"
+    else:
+        with pytest.raises(ArchiveUnavailableError, match="away"):
+            insist(act, Clock())
+    assert len(asked) == min(failures + 1, INSIST_ATTEMPTS)
+    assert slept == [INSIST_WAIT_S * 2**turn for turn in range(len(asked) - 1)]
+
+
+def test_whatever_else_goes_wrong_is_not_repeated():
+    asked = []
+
+    def act():
+        asked.append(1)
+        raise LockLostError("gone")
+
+    with pytest.raises(LockLostError):
+        insist(act, ManualClock())
+    assert asked == [1]
 
 
 def probes(until_ms: int, step_ms: int = 1, begin_ms: int = 10_000) -> list[int]:

@@ -31,15 +31,17 @@ def test_an_undisturbed_run_is_as_the_judge_wants_it():
     assert sorted(path for path, _ in world.puts) == sorted(world.files), "each file was sent once"
 
 
+@pytest.mark.promise("R6", "R14")
 @pytest.mark.parametrize("validator_too", [False, True], ids=["validator survives", "validator dies too"])
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
 @pytest.mark.parametrize("number", range(1, CALLS + 1))
-def test_killed_at_any_port_call_the_next_client_ends_as_if_nothing_had_happened(number, after, validator_too):
+def test_killed_at_any_port_call_the_next_client_ends_as_if_nothing_had_happened(number, after, validator_too, figure):
     world = World()
     world.calls.kill_at(number, after=after)
     _, deaths = world.deliver(validator_too=validator_too)
     assert deaths == 1
     world.judge()
+    figure(1, "kills at port calls")
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])

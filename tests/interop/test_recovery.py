@@ -67,6 +67,7 @@ def test_a_killed_validator_is_noticed_and_its_work_goes_on_in_a_new_one_once_it
     ended = provider.resume()
     assert (ended.code, ended.summary["outcome"]) == (6, "interrupted"), ended.stderr
     assert "could not acquire lock" in ended.stderr
+    assert "left its lock: another can start at 20" in ended.stderr
     archive.assert_at_rest(locks=["lock/validator"])
 
     archive.let_pass(3600)

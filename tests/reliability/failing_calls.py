@@ -106,7 +106,14 @@ class Forks:
         """
         outputs = {name: str(self._outputs / name) for name in ("stdout", "stderr", "calls")}
         what, error = HOWS[how]
-        told = {"arguments": arguments, "root": str(root), "limits": limits or {}, "outputs": outputs, "log": log, "environ": environ or {}}
+        told = {
+            "arguments": arguments,
+            "root": str(root),
+            "limits": limits or {},
+            "outputs": outputs,
+            "log": log,
+            "environ": environ or {},
+        }
         told |= {"at": at, "how": what, "error": error, "for_ever": for_ever}
         assert self._process.stdin is not None
         assert self._process.stdout is not None

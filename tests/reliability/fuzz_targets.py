@@ -44,9 +44,9 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import ConfigurationError, IndexProblemsError, JournalError, PipelineError
 from upload_core.files import FileTable
-from upload_core.index_check import IndexColumns, check_columns, parse_size, path_problems
+from upload_core.index_check import check_columns, parse_size, path_problems
 from upload_core.text import printable
-from upload_core.validation import Entry, LogParser
+from upload_core.validation import Entry, LogParser, MalformedLine
 from upload_core.wire import encode_index, encode_rows, parse_index
 
 _CHECKSUM: Final = re.compile(r"[A-Za-z0-9+/]{6}==")
@@ -130,7 +130,7 @@ def _compare_replays(path: Path, fast: Delivery | None) -> None:
     """The slow way, which shares no shortcut with the fast one, must come to the same state."""
     reader = JournalReader(path, snapshots=False)
     try:
-        reader.replay_until(lambda record: False)
+        reader.replay_until(lambda _: False)
     except JournalError:
         return
     if fast is not None:
@@ -141,7 +141,7 @@ def _go_on(path: Path, data: bytes, fast: Delivery | None) -> None:
     """Whoever takes the journal up either changes nothing, or goes on from exactly what a reader sees."""
     copy = _free("journal-taken-up")
     shutil.copytree(path, copy)
-    one = DirectoryJournal(copy, sync=lambda fd: None)
+    one = DirectoryJournal(copy, sync=lambda _: None)
     try:
         delivery = one.open()
         assert delivery is not None
@@ -284,6 +284,7 @@ def _one_running() -> Delivery:
 def validator_log(data: bytes) -> bool:
     """A log in both dialects, cut anywhere; and what a client in the middle of a run makes of it."""
     cut = zlib.crc32(data) % (len(data) + 1)
+    found: list[Entry | MalformedLine] = []
     for escapes in (True, False):
         parser, other = LogParser(backslash_escapes=escapes), LogParser(backslash_escapes=escapes)
         found = parser.feed(data)
@@ -338,12 +339,17 @@ def index_csv(data: bytes) -> bool:
 
 def _index_seeds() -> list[bytes]:
     hostile = [path for paths in HOSTILE.values() for path in paths]
-    names = [path.encode("utf-8", "surrogateescape") if "\ud800" not in path and "\udfff" not in path else b"x" for path in (*hostile, *ODD)]
-    rows = b"".join(b'"%b",%d,yH2GHg==\n' % (name[:80].replace(b'"', b'""'), number) for number, name in enumerate(names))
+    names = [
+        path.encode("utf-8", "surrogateescape") if "\ud800" not in path and "\udfff" not in path else b"x"
+        for path in (*hostile, *ODD)
+    ]
+    rows = b"".join(
+        b'"%b",%d,yH2GHg==\n' % (name[:80].replace(b'"', b'""'), number) for number, name in enumerate(names)
+    )
     return [
         b"path,size,checksum\na.txt,1,yH2GHg==\nb/c d.txt,22,AAAAAA==\n",
         b"path,size,checksum\n" + rows[:1_500],
-        b"checksum,path\nyH2GHg==,\"a,b\"\nyH2GHg==,\"c\"\"d\"\n",
+        b'checksum,path\nyH2GHg==,"a,b"\nyH2GHg==,"c""d"\n',
         b"\xef\xbb\xbfpath\r\n\xc3\xa9\r\ne\xcc\x81\r\n",
     ]
 
@@ -402,8 +408,7 @@ def lambda_answer(data: bytes) -> bool:
         try:
             answer = parse_answer(payload)
         except PipelineError as error:
-            _assert_shown(error)
-            assert len(str(error)) < 2_000
+            _assert_shown(error, 2_000)
             continue
         accepted = True
         assert len(answer.details) <= len(payload)
@@ -415,7 +420,7 @@ def _answer_seeds() -> list[bytes]:
         "status: success\n",
         "status: error\ndetails: a validation task is already running for this transfer\nstep: task\n",
         "status: error\ndetails: |\n  Traceback:\n    no\nstep: 'begin'\n",
-        "{status: error, details: [a, {b: c}], step: \"x\\u0041\"}",
+        '{status: error, details: [a, {b: c}], step: "x\\u0041"}',
         "a: &a [x, x]\nb: [*a, *a]\nstatus: success",
         "pipeline application failed to start",
     ]
@@ -575,9 +580,10 @@ def _dump_seeds() -> list[bytes]:
 # --- what a person typed --------------------------------------------------------------------------
 
 
-def _assert_shown(error: Exception) -> None:
+def _assert_shown(error: Exception, limit: int = 1 << 20) -> None:
     """Messages are shown as they are: nothing in them may act on a terminal."""
     assert str(error).replace("\n  ", "").isprintable(), repr(str(error))
+    assert len(str(error)) < limit
 
 
 TARGETS: Final[dict[str, Target]] = {
@@ -591,14 +597,18 @@ TARGETS: Final[dict[str, Target]] = {
     ),
     "index CSV": Target(index_csv, _index_seeds, some_of([fields(b"\n", b","), fields(b"\n", b","), any_bytes])),
     "index object": Target(index_object, _index_object_seeds, some_of([fields(b"\n", b","), any_bytes])),
-    "checksum cache": Target(checksum_cache, _cache_seeds, some_of([mutators.sealed_lines, mutators.sealed_lines, any_bytes])),
+    "checksum cache": Target(
+        checksum_cache, _cache_seeds, some_of([mutators.sealed_lines, mutators.sealed_lines, any_bytes])
+    ),
     "lambda answer": Target(
         lambda_answer, _answer_seeds, some_of([fields(b"\n", b":"), fields(b",", b" "), mutators.json_value, any_bytes])
     ),
     "network parameter": Target(network_parameter, _parameter_seeds, some_of([mutators.json_value, any_bytes])),
     "label": Target(label, _label_seeds, some_of([fields(b"\n", b":"), fields(b"\n", b" "), any_bytes])),
     "OAuth callback": Target(
-        oauth_callback, _callback_seeds, some_of([fields(b"\r\n", b" "), fields(b"&", b"="), fields(b"?", b"/"), any_bytes])
+        oauth_callback,
+        _callback_seeds,
+        some_of([fields(b"\r\n", b" "), fields(b"&", b"="), fields(b"?", b"/"), any_bytes]),
     ),
     "state dump": Target(state_dump, _dump_seeds, some_of([fields(b",", b" "), any_bytes])),
 }

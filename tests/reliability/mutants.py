@@ -176,6 +176,13 @@ def accept_what_is_under_way(patching):
     )
 
 
+def take_a_repetition_for_a_contradiction(patching):
+    for table in (lifecycle.FILE_TABLE, lifecycle.FILE_TABLE_SPENT):
+        row = bytearray(table["VerdictRepeated"])
+        row[lifecycle.VALID] = lifecycle.INVALID
+        patching.setitem(table, "VerdictRepeated", bytes(row))
+
+
 # --- our log, and what the validator is told -----------------------------------------------------
 
 
@@ -257,8 +264,8 @@ def say_stop_twice(patching):
 def start_the_validator_twice(patching):
     original = Engine.start_pipeline
 
-    def start_pipeline(self, client_config):
-        original(self, client_config)
+    def start_pipeline(self):
+        original(self)
         with suppress(Exception):
             self.ports.pipeline.start(
                 agent_id=self.delivery.facts.agent_id,
@@ -281,8 +288,8 @@ def ask_under_a_new_key_each_time(patching):
 def believe_the_answer_alone(patching):
     original = Engine.start_pipeline
 
-    def start_pipeline(self, client_config):
-        original(self, client_config)
+    def start_pipeline(self):
+        original(self)
         if self.delivery.client_state == "starting":
             self.record([ev.ValidatorStarted("believed"), ev.ValidatorKeptAlive("believed")])
 
@@ -308,6 +315,14 @@ def send_what_is_stored(patching):
         if found.event in (ev.FileFoundStored, ev.FileFoundValid):
             return found._replace(event=ev.FileFoundMissing)
         return found
+
+    patching.setattr(transfers, "file_case", case_of)
+
+
+def believe_that_stored_is_valid(patching):
+    def case_of(state, holds, verdict):
+        found = recovery.file_case(state, holds, verdict)
+        return found._replace(event=ev.FileFoundValid) if found.event is ev.FileFoundStored else found
 
     patching.setattr(transfers, "file_case", case_of)
 
@@ -438,6 +453,18 @@ def say_complete_too_early(patching):
 MUTANTS = {
     patch.__name__.replace("_", " "): Mutant(does, patch, seed, breaks)
     for patch, does, seed, breaks in [
+        (
+            take_a_repetition_for_a_contradiction,
+            "A verdict that comes twice makes a valid file invalid.",
+            5,
+            "state is the fold",
+        ),
+        (
+            believe_that_stored_is_valid,
+            "What the archive holds counts as valid without a verdict.",
+            6,
+            "valid means judged",
+        ),
         (acknowledge_before_sync, "An append returns before its bytes are on the disk.", 0, "told is synced"),
         (believe_before_append, "Events are applied and told before they are journaled.", 0, "told is synced"),
         (act_before_append, "Effects come before the events that they follow from are journaled.", 29, "never again"),
@@ -475,11 +502,17 @@ MUTANTS = {
         (believe_the_answer_alone, "A run counts as started because the pipeline said so.", 0, "it ends"),
         (send_a_valid_file_again, "What is valid is sent again.", 5, "never again"),
         (send_what_is_stored, "What the archive holds already is sent again.", 6, "never again"),
+        (
+            believe_that_stored_is_valid,
+            "What the archive holds counts as valid without a verdict.",
+            6,
+            "valid means judged",
+        ),
         (count_slow_down_as_a_retry, "What the world is at fault for spends retries.", 5, "retries"),
         (retry_a_wrong_checksum_for_ever, "A wrong checksum spends no retries.", 1, "it ends"),
         (skip_the_checksum, "The indexed checksum is not asserted.", 1, "it ends"),
         (accept_a_changed_source, "A source that changes while it is read is not noticed.", 15, "bytes"),
-        (leave_uploads_open, "Uploads in parts are left open at the end.", 0, ""),
+        (leave_uploads_open, "Uploads in parts are left open at the end.", 1798, "others"),
         (end_foreign_uploads, "Every open upload is ended, whoever's it is.", 0, "others"),
         (take_any_lock, "A fresh lock of somebody else is taken over.", 8, "one holder"),
         (renew_without_a_condition, "A renewal overwrites whatever is there.", 47, "one holder"),
@@ -489,7 +522,7 @@ MUTANTS = {
         (release_before_the_workers_end, "The lock is given back while files are still being sent.", 0, "lock first"),
         (release_before_the_last_rows, "The lock is given back before the last rows are written.", 0, "lock first"),
         (end_uploads_unseen, "Uploads are ended without another look at the lock.", 0, ""),
-        (say_complete_too_early, "A verdict that comes after the end of sending does not count.", 0, ""),
+        (say_complete_too_early, "A verdict that comes after the end of sending does not count.", 864, "honest end"),
     ]
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
+
 class Raw(str):
     """JSON as it shall stand."""
 
@@ -27,7 +28,27 @@ NUMBERS: Final = (
     *(10**12, 10**30, 1.5, -0.0, 1e308, 1e-308),
 )
 TEXTS: Final = (
-    *("", " ", "\0", "\t", "\n", "\r", "\r\n", '"', '""', "\\", "'", ",", ";", "=1+1", "@x", "-", "..", "../x", "/etc/x"),
+    *(
+        "",
+        " ",
+        "\0",
+        "\t",
+        "\n",
+        "\r",
+        "\r\n",
+        '"',
+        '""',
+        "\\",
+        "'",
+        ",",
+        ";",
+        "=1+1",
+        "@x",
+        "-",
+        "..",
+        "../x",
+        "/etc/x",
+    ),
     *("C:\\x", "ok", "failure", "self", "init", "stop", "shutdown", "keepalive", "validation", "null", "true", "NaN"),
     *("é", "e\u0301", "日本", "\u202egnp", "\u2028", "\ufeff", "\ud800", "\x1b[2J", "\x9b", "\x7f", "[red]", "{x}"),
     *("2026-02-30T00:00:00.000Z", "9999-12-31T23:59:59.999999999Z", "0000-01-01T00:00:00Z", "1e5", "007", "a" * 2_000),

@@ -7,7 +7,15 @@ import zlib
 
 import pytest
 
-from tests.adapters.aws.test_changed_sources import CHANGES, DATA, ChangingAttempt, delete, replace, rewrite, rewrite_and_hide
+from tests.adapters.aws.test_changed_sources import (
+    CHANGES,
+    DATA,
+    ChangingAttempt,
+    delete,
+    replace,
+    rewrite,
+    rewrite_and_hide,
+)
 from upload_adapters.local import DirectoryArchive
 from upload_adapters.opened_file import OpenedFile
 from upload_adapters.source_directory import DirectorySource
@@ -50,6 +58,7 @@ def test_a_directory_holds_the_indexed_file_or_none(tmp_path, path, change, mome
     archive = DirectoryArchive(tmp_path / "archive")
     order = TransferFile(0, path.name, len(DATA), CHECKSUM if indexed else None)
     with DirectorySource(path.parent) as source:
+        attempt: FreeAttempt
         if moment == "before":
             if not indexed and change in SAME_SIZE:
                 pytest.skip("an index without checksum, size unchanged: nobody can know")
@@ -64,6 +73,7 @@ def test_a_directory_holds_the_indexed_file_or_none(tmp_path, path, change, mome
         outcome = execute(order, source, archive, attempt)
     stored = tmp_path / "archive" / path.name
     if moment == "after the last look":
+        assert isinstance(attempt, LateAttempt)
         assert attempt.count == attempt.calls
         assert isinstance(outcome, FileStored)
         assert stored.read_bytes() == DATA
@@ -107,5 +117,6 @@ def test_a_file_read_to_be_sent_with_many_others_is_the_indexed_one_or_none(path
             assert moment == "before"
             assert change in SAME_SIZE
             assert change is not delete
+            assert data is not None
             assert crc32_base64(zlib.crc32(data)) != CHECKSUM, "and the store refuses it"
     figure(1, "changes while a small file is read")

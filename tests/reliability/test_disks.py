@@ -11,7 +11,9 @@ from tests.reliability.test_system_calls import ENDS, FILES, demand_documented, 
 
 PAGE = 4096
 IMPATIENT = {"outage_s": 0.6, "keepalive_interval_s": 0.3}
-CUT_READ_ONLY = CHECK + """
+CUT_READ_ONLY = (
+    CHECK
+    + """
 import os, subprocess
 
 def turn(path, relpath):
@@ -19,6 +21,7 @@ def turn(path, relpath):
         subprocess.run(["mount", "-o", "remount,abort", os.environ["TURNS_READ_ONLY"]], check=True)
     return check(path, relpath)
 """
+)
 
 
 @pytest.mark.crash

@@ -15,17 +15,17 @@ from upload_core.errors import UploadClientError
 
 COUNTS = {
     # per target: what takes about five seconds, and what a night and a release are worth
-    "journal": (2_000, 100_000, 1_000_000),
+    "journal": (1_500, 100_000, 1_000_000),
     "snapshot": (1_000, 30_000, 300_000),
     "file table": (20_000, 10**6, 10**7),
-    "validator log": (5_000, 300_000, 3_000_000),
-    "index CSV": (20_000, 10**6, 10**7),
-    "index object": (40_000, 10**6, 10**7),
-    "checksum cache": (10_000, 300_000, 3_000_000),
-    "lambda answer": (5_000, 300_000, 3_000_000),
-    "network parameter": (20_000, 10**6, 10**7),
-    "label": (10_000, 300_000, 3_000_000),
-    "OAuth callback": (20_000, 10**6, 10**7),
+    "validator log": (4_000, 300_000, 3_000_000),
+    "index CSV": (10_000, 10**6, 10**7),
+    "index object": (20_000, 10**6, 10**7),
+    "checksum cache": (5_000, 300_000, 3_000_000),
+    "lambda answer": (4_000, 300_000, 3_000_000),
+    "network parameter": (10_000, 10**6, 10**7),
+    "label": (5_000, 300_000, 3_000_000),
+    "OAuth callback": (10_000, 10**6, 10**7),
     "state dump": (10_000, 300_000, 3_000_000),
 }
 
@@ -33,7 +33,10 @@ FOUND = [
     # What once broke a reader, each with what it broke on.
     ("lambda answer", b'"status: success\x8a"'),  # a string that is no UTF-8
     ("journal", b'{"journal":"upload-core","version":1,"dataset":"\xff"'),
-    ("journal", b'{"journal":"upload-core","version":1,"crc":"57e6bb7e"}\n'),  # a header that is sealed and lacks the rest
+    (
+        "journal",
+        b'{"journal":"upload-core","version":1,"crc":"57e6bb7e"}\n',
+    ),  # a header that is sealed and lacks the rest
     ("file table", b'{"file":0,"path":"a","size":1,"\x1b[2J":0}\n'),  # a message that acts on a terminal
     ("index object", b"path,will_transfer\na\rb,True\n"),  # an error of the csv module
     ("OAuth callback", b"GET //[::1/back HTTP/1.1\r\nHost: localhost:3000\r\n\r\n"),  # an address that is none
@@ -97,7 +100,9 @@ def test_any_bytes_are_answered(name, size, figure):
 @pytest.mark.parametrize("name", TARGETS)
 def test_damage_that_learns_from_coverage_is_answered(name, size, figure, tmp_path):
     # At the small size one target shows that it runs: its start alone takes seconds.
-    count = size(pr=2_000 if name == "lambda answer" else 0, nightly=COUNTS[name][1] // 10, release=COUNTS[name][2] // 10)
+    count = size(
+        pr=2_000 if name == "lambda answer" else 0, nightly=COUNTS[name][1] // 10, release=COUNTS[name][2] // 10
+    )
     if not count:
         return
     done = subprocess.run(

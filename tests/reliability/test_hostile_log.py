@@ -65,7 +65,12 @@ def running():
     table = FileTable.from_columns(paths, [1] * len(paths))
     created = ev.DeliveryCreated("d", "1", "staging", "me", "/data", "file:///archive", table.digest, len(paths))
     delivery = Delivery.begin(created, table)
-    kinds = (ev.TransferQueued, ev.TransferStarted, lambda file: ev.TransferCompleted(file, 1, "AAAAAA=="), ev.FileReported)
+    kinds = (
+        ev.TransferQueued,
+        ev.TransferStarted,
+        lambda file: ev.TransferCompleted(file, 1, "AAAAAA=="),
+        ev.FileReported,
+    )
     for event in (
         *(created, ev.SessionOpened(1, "me", 1, 3), ev.LockAcquired("etag"), ev.PipelineRequested("key", 0)),
         ev.ValidatorStarted(""),

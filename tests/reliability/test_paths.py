@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.paths import HOSTILE
 from upload_adapters.index_file import read_index
 from upload_adapters.local import DirectoryArchive, DirectoryControlBucket
 from upload_adapters.memory import MemorySource
+from upload_adapters.opened_file import OpenedFile
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.state_dump import DirectoryStateDump
 from upload_core.errors import ArchiveError, ConfigurationError, IndexProblemsError, SourceError
@@ -25,9 +27,47 @@ SECRET = b"secret of another directory"
 # Beyond those that every rule has: what Windows, macOS and other readers of names make of them.
 FOREIGN = [
     *("CON", "con.txt", "PRN", "AUX", "NUL", "nul.tar.gz", "COM1", "COM9.log", "LPT1", "CONIN$", "a/NUL/b"),
-    *("a.", "a..", "a. . .", "a ", " a", "a/b. ", "file.txt:stream", "file.txt::$DATA", "a<b", "a>b", "a|b", "a?", "a*"),
-    *("\u202egnp.exe", "a\u2066b\u2069", "\u200fabc", "a\u200bb", "a\u2028b", "\ufeffa", "ｅtc/passwd", "．．/x", "..\u2215x", "..\u2044x"),
-    *("%2e%2e/x", "%2e%2e%2fx", "..%2fx", "..%5cx", "%00", "~root/x", "$HOME/x", "${HOME}", "`id`", "$(id)", "-rf", "--help"),
+    *(
+        "a.",
+        "a..",
+        "a. . .",
+        "a ",
+        " a",
+        "a/b. ",
+        "file.txt:stream",
+        "file.txt::$DATA",
+        "a<b",
+        "a>b",
+        "a|b",
+        "a?",
+        "a*",
+    ),
+    *(
+        "\u202egnp.exe",
+        "a\u2066b\u2069",
+        "\u200fabc",
+        "a\u200bb",
+        "a\u2028b",
+        "\ufeffa",
+        "ｅtc/passwd",
+        "．．/x",
+        "..\u2215x",
+        "..\u2044x",
+    ),
+    *(
+        "%2e%2e/x",
+        "%2e%2e%2fx",
+        "..%2fx",
+        "..%5cx",
+        "%00",
+        "~root/x",
+        "$HOME/x",
+        "${HOME}",
+        "`id`",
+        "$(id)",
+        "-rf",
+        "--help",
+    ),
 ]
 """Each is a file's name on POSIX and stays one: kept byte for byte below the root, or refused where the store cannot hold it."""
 
@@ -67,9 +107,8 @@ def test_no_hostile_path_gets_past_the_index_the_source_or_a_store(place, figure
         hostile = rule != "foreign"
         if hostile:
             assert check_columns(IndexColumns([path])), path
-        with suppress(SourceError):
-            with source.open(path) as file:
-                outside += len(file.read())
+        with suppress(SourceError), source.open(path) as file:
+            outside += len(file.read())
         with suppress(SourceError):
             source.size(path)
         with suppress(SourceError):
@@ -85,9 +124,7 @@ def test_no_hostile_path_gets_past_the_index_the_source_or_a_store(place, figure
             control.delete,
         ):
             with suppress(ArchiveError):
-                found = ask(path)
-                if ask == control.read and found is not None:
-                    outside += found[0] == SECRET
+                outside += SECRET in repr(ask(path)).encode()
         with suppress(ValueError):
             made = DirectoryStateDump(place).write(path, ("a",), [])
             assert os.path.dirname(os.path.realpath(made)) == str(place.resolve())
@@ -106,7 +143,9 @@ def test_no_hostile_path_gets_through_an_index_file(tmp_path, figure):
     for rule, path in ALL:
         if rule == "foreign":
             continue
-        data = path.encode("utf-8", "surrogateescape" if "\ud800" not in path and "\udfff" not in path else "surrogatepass")
+        data = path.encode(
+            "utf-8", "surrogateescape" if "\ud800" not in path and "\udfff" not in path else "surrogatepass"
+        )
         (tmp_path / "index.csv").write_bytes(b'path\n"' + data.replace(b'"', b'""') + b'"\n')
         try:
             problems = check_columns(read_index(tmp_path / "index.csv"))
@@ -170,8 +209,8 @@ def test_a_link_swapped_in_leads_neither_reader_nor_writer_outside(tmp_path, siz
                 lambda: control.delete("data/secret"),
             ):
                 try:
-                    found = act()
-                    if hasattr(found, "read"):
+                    found: Any = act()
+                    if isinstance(found, OpenedFile):
                         with found:
                             assert found.read() != SECRET
                     else:

@@ -17,7 +17,18 @@ from upload_adapters.cli.exit_codes import BUG, MEANINGS
 FILES = 20
 ENDS = 1
 """The exit code of such a delivery: one of its files is invalid."""
-CHANGES_SOMETHING = {"create", "write", "pwrite", "fsync", "fdatasync", "rename", "mkdir", "unlink", "futimens", "rmdir"}
+CHANGES_SOMETHING = {
+    "create",
+    "write",
+    "pwrite",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "mkdir",
+    "unlink",
+    "futimens",
+    "rmdir",
+}
 
 
 def new_place(root: Path, seed: int) -> Place:
@@ -34,7 +45,9 @@ def demand_kept(place: Place, ended: Ended) -> None:
     paths = sorted(place.files())
     for file in stored:
         name = paths[file]
-        assert (place.archive / name).read_bytes() == (place.source / name).read_bytes(), f"{name} was told to be stored"
+        assert (place.archive / name).read_bytes() == (place.source / name).read_bytes(), (
+            f"{name} was told to be stored"
+        )
 
 
 def resume(forks: Forks, place: Place) -> None:
@@ -61,21 +74,17 @@ def test_the_calls_that_are_met_are_those_that_change_a_disk(calls):
 
 @pytest.mark.crash
 @pytest.mark.promise("R6")
+@pytest.mark.parametrize(("first", "how"), [(1, "kill before"), (4, "kill halfway"), (7, "kill after")])
 def test_killed_at_any_call_that_writes_the_same_command_ends_as_if_nothing_had_happened(
-    forks, calls, tmp_path, size, figure
+    forks, calls, tmp_path, size, figure, first, how
 ):
     step = size(pr=9, nightly=1, release=1)
     times = size(pr=1, nightly=1, release=3)
-    points = [
-        (at, how, turn)
-        for turn in range(times)
-        for first, how in ((1, "kill before"), (4, "kill halfway"), (7, "kill after"))
-        for at in range(first if step > 1 else 1, len(calls) + 1, step)
-    ]
+    points = [(at, turn) for turn in range(times) for at in range(first if step > 1 else 1, len(calls) + 1, step)]
 
     def killed(one, point):
-        at, how, turn = point
-        place = new_place(tmp_path / f"{at}-{how}-{turn}".replace(" ", "-"), at)
+        at, turn = point
+        place = new_place(tmp_path / f"{at}-{turn}", at)
         ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how)
         assert ended.killed or at > len(calls) - 20, f"{point}: {ended.code} {ended.stderr}"
         demand_kept(place, ended)
@@ -88,15 +97,15 @@ def test_killed_at_any_call_that_writes_the_same_command_ends_as_if_nothing_had_
 
 @pytest.mark.crash
 @pytest.mark.promise("R7")
+@pytest.mark.parametrize(("first", "how"), [(1, "EIO"), (7, "ENOSPC")])
 def test_whatever_call_fails_the_command_ends_as_documented_and_the_same_one_goes_on(
-    forks, calls, tmp_path, size, figure
+    forks, calls, tmp_path, size, figure, first, how
 ):
-    step = size(pr=12, nightly=1, release=1)
-    points = [(at, how) for first, how in ((1, "EIO"), (7, "ENOSPC")) for at in range(first, len(calls) + 1, step)]
+    step = size(pr=16, nightly=1, release=1)
+    points = range(first if step > 1 else 1, len(calls) + 1, step)
 
-    def failed(one, point):
-        at, how = point
-        place = new_place(tmp_path / f"{at}-{how}", at)
+    def failed(one, at):
+        place = new_place(tmp_path / str(at), at)
         ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how)
         demand_documented(place, ended, f"call {at}, {calls[min(at, len(calls)) - 1]}: {how}")
         demand_kept(place, ended)
@@ -127,7 +136,9 @@ def test_a_disk_that_stays_full_or_broken_ends_the_command_as_documented(forks, 
     def failed(one, point):
         at, how, kinds = point
         place = new_place(tmp_path / f"{at}-{how}", at)
-        ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how, for_ever=kinds, limits={"outage_s": 1.0})
+        ended = one.run(
+            [*place.arguments, "--events"], place.root, at=at, how=how, for_ever=kinds, limits={"outage_s": 1.0}
+        )
         demand_documented(place, ended, f"from call {at}, {calls[min(at, len(calls)) - 1]}: {how}")
         demand_kept(place, ended)
         resume(one, place)
@@ -135,3 +146,30 @@ def test_a_disk_that_stays_full_or_broken_ends_the_command_as_documented(forks, 
 
     forks.each(failed, points)
     figure(len(points), "disks that stay full or broken")
+
+
+@pytest.mark.crash
+@pytest.mark.promise("R7")
+def test_a_disk_that_fails_while_a_torn_journal_is_mended_harms_nothing_either(forks, calls, tmp_path, size, figure):
+    """The first session was killed in the middle of a write to the journal; the second one's calls fail or kill it."""
+    torn_at = next(at for at, call in enumerate(calls, 1) if at > 90 and call.startswith("write /journal/events"))
+    step = size(pr=30, nightly=3, release=1)
+    points = [
+        (at, how)
+        for first, how in ((2, "EIO"), (12, "ENOSPC"), (22, "kill halfway"))
+        for at in range(first if step > 3 else 1, 130, step)
+    ]
+
+    def failed(one, point):
+        at, how = point
+        place = new_place(tmp_path / f"{at}-{how}".replace(" ", "-"), at)
+        assert one.run(place.arguments, place.root, at=torn_at, how="kill halfway").killed
+        ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how)
+        if not ended.killed:
+            demand_documented(place, ended, f"call {at} of the second session: {how}")
+        demand_kept(place, ended)
+        resume(one, place)
+        shutil.rmtree(place.root)
+
+    forks.each(failed, points)
+    figure(len(points), "faults while a torn journal is mended")

@@ -4,7 +4,9 @@ import ast
 import datetime
 import functools
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import certifi
@@ -76,7 +78,8 @@ def bucket_at(url, name=BUCKET):
 def store(url, name, single_max):
     bucket = bucket_at(url)
     archive = S3Archive(lambda: bucket, sender=transport(name).sender, single_max=single_max, part_size=5 << 20)
-    return archive.put("a", Body(DATA), checksum=CHECKSUM).checksum
+    stored = archive.put("a", Body(DATA), checksum=CHECKSUM)
+    return stored.checksum
 
 
 def store_by_channel(url):
@@ -90,6 +93,7 @@ def store_by_channel(url):
         [(_, result)] = channel.finished(30)
         if isinstance(result, Exception):
             raise result
+        assert result is not None
         return result.checksum
     finally:
         channel.close()
@@ -108,7 +112,7 @@ def sign_in_anew(url):
     client.refresh("CANARY-refresh-token")
 
 
-WAYS = {
+WAYS: dict[str, Callable[[str], Any]] = {
     "boto3, in one request": functools.partial(store, name="boto3", single_max=1 << 30),
     "boto3, in parts": functools.partial(store, name="boto3", single_max=1 << 10),
     "libcurl, in one request": functools.partial(store, name="curl", single_max=1 << 30),
@@ -165,7 +169,13 @@ def test_an_issuer_of_a_private_authority_is_reached(authority, trusted, aws):
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_in_the_environment_turns_it_off(way, stranger, aws, monkeypatch, tmp_path):
     """What other tools take for an off switch."""
-    for name in ("PYTHONHTTPSVERIFY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_TLS_REJECT_UNAUTHORIZED"):
+    for name in (
+        "PYTHONHTTPSVERIFY",
+        "AWS_CA_BUNDLE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_TLS_REJECT_UNAUTHORIZED",
+    ):
         monkeypatch.setenv(name, "0" if name.endswith(("VERIFY", "UNAUTHORIZED")) else "")
     for name in ("AWS_VERIFY_SSL", "AWS_S3_VERIFY", "AWS_NO_VERIFY_SSL", "CURL_INSECURE", "UPLOAD_CORE_INSECURE"):
         monkeypatch.setenv(name, "false" if name == "AWS_VERIFY_SSL" else "1")
@@ -196,7 +206,11 @@ def test_no_line_of_ours_turns_it_off():
                 wrong.append(f"{path.name}:{getattr(node, 'lineno', 0)}")
             if isinstance(node, ast.Assign) and ".verify =" in (line := ast.unparse(node)):
                 wrong.append(f"{path.name}: {line}")
-            if isinstance(node, ast.Call) and "SSL_VERIFY" in (line := ast.unparse(node)) and "set_option" in line.split("(")[0]:
+            if (
+                isinstance(node, ast.Call)
+                and "SSL_VERIFY" in (line := ast.unparse(node))
+                and "set_option" in line.split("(")[0]
+            ):
                 if line not in {"set_option(pycurl.SSL_VERIFYPEER, 1)", "set_option(pycurl.SSL_VERIFYHOST, 2)"}:
                     wrong.append(f"{path.name}: {line}")
     assert wrong == []

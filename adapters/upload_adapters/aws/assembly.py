@@ -101,6 +101,11 @@ class LateIdentity:
         """The session, signed in first if it is not yet."""
         return self._identity().session()
 
+    def expires_ms(self) -> int | None:
+        """When the credentials end, None before the first use, or if they do not; waits for nobody."""
+        made = self._made
+        return None if made is None else made.expires_ms()
+
     def sign_out(self) -> str:
         """Forget the sign-in; returns the page that ends the browser's session, or ""."""
         return self._identity().sign_out()

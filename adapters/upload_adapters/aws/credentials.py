@@ -23,7 +23,7 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
-from upload_adapters.aws.errors import AwsError, AwsIdentityError, AwsUnavailableError
+from upload_adapters.aws.errors import AwsError, AwsIdentityError, AwsUnavailableError, cut_short
 from upload_adapters.aws.tokens import Unpicklable, masked, server_time, without
 from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.text import printable
@@ -124,8 +124,8 @@ class IdentityPool:
         failure: AwsError | None = None
         try:
             with _quiet_botocore():
-                identity = self._client.get_id(IdentityPoolId=self._pool_id, Logins=logins)["IdentityId"]
-                answer = self._client.get_credentials_for_identity(
+                identity = self._client.get_id(IdentityPoolId=self._pool_id, Logins=logins).get("IdentityId")
+                answer = identity and self._client.get_credentials_for_identity(
                     IdentityId=identity, Logins=logins, CustomRoleArn=role
                 )
         except botocore.exceptions.ClientError as error:
@@ -139,7 +139,9 @@ class IdentityPool:
         if failure is not None:
             # Raised out here so that it is chained to nothing: the server's own words may quote the token.
             raise failure
-        given = answer["Credentials"]
+        given = (answer or {}).get("Credentials", {})
+        if not given.keys() >= {"Expiration", "AccessKeyId", "SecretKey", "SessionToken"}:
+            raise cut_short("asking the identity pool for credentials")
         # Expiry is by the server's clock; what counts here is how much is left, on ours.
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         left_s = given["Expiration"].timestamp() - server_time(date, self._now())

@@ -6,6 +6,7 @@ secret: S3 repeats session tokens and signatures in the errors it sends.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -272,12 +273,24 @@ TIMEOUTS: Final = frozenset({"RequestTimeout", "RequestTimeoutException", "ReadT
 """What an answer that did not come in time is called, by AWS and by botocore."""
 
 
+ABOUT_TIME: Final = re.compile(r"expired|not yet current|request time", re.IGNORECASE)
+"""What services that speak JSON say where S3 says `RequestTimeTooSkewed`; their code is that of any wrong signature."""
+
+
+def cut_short(doing: str) -> AwsUnavailableError:
+    """The error for an answer of which a part is missing; botocore gives out what came, as if that were all."""
+    response = {"Error": {"Code": "IncompleteAnswer"}, "ResponseMetadata": {}}
+    return AwsUnavailableError(f"{doing} failed (the answer was cut on its way); {UNREACHABLE.advice}", response)
+
+
 def meaning_of(error: Exception) -> Meaning:
     """The row of the table for any exception of botocore."""
     if isinstance(error, ClientError):
         details = error.response.get("Error", {})
         code = str(details.get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) or 0)
+        if code == "InvalidSignatureException" and ABOUT_TIME.search(str(details.get("Message", ""))):
+            return SKEWED
         if code in CODES:
             return CODES[code]
         return next((meaning for statuses, meaning in STATUSES if status in statuses), BROKEN)
@@ -333,8 +346,6 @@ def asks_for_patience(error: AwsError) -> bool:
 
 def may_retry(error: Exception) -> bool:
     """Whether the same request may succeed soon."""
-    if not isinstance(error, AwsError):
-        return isinstance(error, errors.ArchiveUnavailableError)
-    if error.code in CODES:
-        return CODES[error.code].retry
-    return isinstance(error, errors.ArchiveUnavailableError)
+    if isinstance(error, errors.ArchiveUnavailableError):
+        return True
+    return isinstance(error, AwsError) and error.code in CODES and CODES[error.code].retry

@@ -14,6 +14,16 @@ from upload_core.errors import IdentityError
 from upload_core.text import printable
 
 
+def expiry_ms(session: boto3.Session | None) -> int | None:
+    """When the session's credentials end unless they are renewed (ms since the epoch), None for those that do not end.
+
+    Asks nobody, and renews nothing.
+    """
+    credentials = None if session is None else session.get_credentials()
+    ends = getattr(credentials, "_expiry_time", None)  # botocore tells it nowhere else
+    return None if ends is None else int(ends.timestamp() * 1000)
+
+
 class AwsIdentityPort(Protocol):
     """An `upload_core.ports.Identity` that can also say with which session to talk to AWS."""
 
@@ -59,6 +69,10 @@ class AwsIdentity:
             self.sign_in()
         assert self._session is not None  # sign_in sets it or raises
         return self._session
+
+    def expires_ms(self) -> int | None:
+        """When the credentials found by `sign_in` end, None if they do not or there are none yet."""
+        return expiry_ms(self._session)
 
     def sign_out(self) -> str:
         """Forget the session; the credentials themselves are not ours to end."""

@@ -19,6 +19,7 @@ from upload_adapters.aws.credentials import (
     renewing_session,
     role_for_delivery,
 )
+from upload_adapters.aws.identity import expiry_ms
 from upload_adapters.aws.oauth import (
     SCOPE,
     OAuthClient,
@@ -98,6 +99,10 @@ class CognitoIdentity:
             if self._session is None:
                 raise ConfigurationError("no identity_pool_id is set in [identity], so there are no AWS credentials")
             return self._session
+
+    def expires_ms(self) -> int | None:
+        """When the role's credentials end unless they are renewed, None before there are any; never waits for a person."""
+        return expiry_ms(self._session)
 
     def sign_out(self) -> str:
         """Revoke and forget the sign-in, here and in the store; returns the page that ends the browser's session, or "".

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from upload_adapters.aws.errors import translated
+from upload_adapters.aws.errors import cut_short, translated
 from upload_core.errors import ConfigurationError
 from upload_core.text import printable
 
@@ -59,6 +59,10 @@ def parse_network_parameters(text: str, name: str = DEFAULT_PARAMETER) -> Networ
 
 def read_network_parameters(ssm: ParameterCalls, name: str = DEFAULT_PARAMETER) -> NetworkParameters:
     """Ask SSM. Raises `ConfigurationError` if there is no such parameter or it makes no sense, and AWS's errors."""
-    with translated(f"reading the network parameter {name}"):
+    doing = f"reading the network parameter {name}"
+    with translated(doing):
         answer = ssm.get_parameter(Name=name, WithDecryption=True)
-    return parse_network_parameters(answer["Parameter"]["Value"], name)
+    value = answer.get("Parameter", {}).get("Value")
+    if value is None:
+        raise cut_short(doing)
+    return parse_network_parameters(value, name)

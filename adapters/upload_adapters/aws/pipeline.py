@@ -19,7 +19,7 @@ from upload_adapters.aws.errors import AwsError, AwsPipelineError, AwsUnavailabl
 from upload_adapters.aws.lambda_answer import ANSWER_BYTES_MAX, Answer, parse_answer
 from upload_core.errors import ConfigurationError, PipelineError
 from upload_core.events import OK
-from upload_core.ports import ControlBucket, Pipeline, PipelineAnswer
+from upload_core.ports import ControlBucket, ObjectInfo, Pipeline, PipelineAnswer
 from upload_core.text import printable
 from upload_core.validation import Entry, LogParser
 from upload_core.wire import Keys
@@ -171,6 +171,10 @@ class LambdaPipeline:
             return False  # killed: it can neither write nor take its lock away
         rows = self._rows(max(0, log.size - TAIL_BYTES))
         return not rows or rows[-1].category != "stop"
+
+    def abandoned_lock(self) -> ObjectInfo | None:
+        """The lock of a validator that is gone: the archive starts no other one before it is stale."""
+        return self._control.head(self._keys.validator_lock)
 
     def _rows(self, start: int) -> list[Entry]:
         """The well-formed rows of the validator's log from about byte `start` on."""

@@ -1,7 +1,8 @@
 """The archive's time: the machine's clock, corrected by the `Date` of what the archive answers.
 
-Rule: a clock that may be right is left alone. The archive's validator judges our age by our own timestamps, so a clock
-that is minutes off would end the delivery.
+Rule: a clock that may be right is left alone, and one answer that contradicts all before it is not believed until the
+next one says the same. The archive's validator judges our age by our own timestamps, so a clock that is minutes off
+would end the delivery.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class ServerClock:
         # What the offset can be, by all answers that agree with each other.
         self._least_ms = float("-inf")
         self._most_ms = float("inf")
+        self._contradiction: tuple[float, float] | None = None
         self._sent = threading.local()
 
     @property
@@ -50,6 +52,7 @@ class ServerClock:
         """Let the next answer alone say how far the clocks are apart; until then what was learnt stays in use."""
         with self._mutex:
             self._least_ms, self._most_ms = float("-inf"), float("inf")
+            self._contradiction = None
 
     def observe(self, date: str, *, sent_ms: int, received_ms: int) -> None:
         """Learn from an answer's `Date`; the times are the base clock's, before the request and after the answer.
@@ -65,10 +68,14 @@ class ServerClock:
             return  # the base clock was set back in between
         with self._mutex:
             if least > self._most_ms or most < self._least_ms:
-                # One of the clocks was set since: only the latest answer counts.
-                self._least_ms, self._most_ms = least, most
+                # One of the clocks was set since, or this answer came from a server whose clock is wrong.
+                before, self._contradiction = self._contradiction, (least, most)
+                if before is None or least > before[1] or most < before[0]:
+                    return
+                self._least_ms, self._most_ms = max(least, before[0]), min(most, before[1])
             else:
                 self._least_ms, self._most_ms = max(least, self._least_ms), min(most, self._most_ms)
+            self._contradiction = None
             self._offset_ms = round(min(max(self._offset_ms, self._least_ms), self._most_ms))
 
     def watch(self, client: Any) -> None:

@@ -126,11 +126,7 @@ class IdTokenVerifier:
         except JoseError as error:
             raise self._refusal(f"{error.error}, {error.description}") from None
         audience = claims["aud"]
-        if (
-            isinstance(audience, list)
-            and len(audience) > 1
-            and not hmac.compare_digest(str(claims.get("azp", "")), self._client_id)
-        ):
+        if isinstance(audience, list) and len(audience) > 1 and not _same(claims.get("azp"), self._client_id):
             raise self._refusal("it was made for several clients and not at the request of this one")
         if nonce is not None and not _same(claims.get("nonce"), nonce):
             raise self._refusal("its nonce is not the one of this sign-in")
@@ -184,4 +180,4 @@ class IdTokenVerifier:
 
 
 def _same(claim: object, expected: str) -> bool:
-    return isinstance(claim, str) and hmac.compare_digest(claim.encode(), expected.encode())
+    return isinstance(claim, str) and hmac.compare_digest(claim.encode("utf-8", "replace"), expected.encode())

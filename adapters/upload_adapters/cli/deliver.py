@@ -8,9 +8,16 @@ import click
 
 from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import bandwidth_option, dispatch_option, jobs_option, setting_option, transport_option
+from upload_adapters.cli.options import (
+    bandwidth_option,
+    dispatch_option,
+    jobs_option,
+    setting_option,
+    transport_option,
+    verbosity_options,
+)
 from upload_adapters.cli.output import debugging
-from upload_adapters.cli.session import prepare, run
+from upload_adapters.cli.session import again_by, prepare, run
 from upload_adapters.cli.windows import Windows, window_option
 from upload_adapters.index_file import read_index
 from upload_adapters.label import read_label
@@ -45,7 +52,7 @@ from upload_core.wiring import WiringRequest
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
 @hook_options
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@verbosity_options
 def command(
     source: str,
     index: str,
@@ -69,6 +76,7 @@ def command(
     on_finish: str | None,
     metrics: str | None,
     quiet: bool,
+    verbosity: int,
 ) -> int:
     """Deliver the files of an index, or go on with it.
 
@@ -114,9 +122,11 @@ def command(
             client,
             console,
             interrupts,
-            journal=ports.journal.name,
+            ports=ports,
             as_json=as_json,
+            verbosity=verbosity,
             windows=window,
+            again=again_by(click.get_current_context().obj or ()),
             metrics=metrics,
             on_finish=on_finish,
         )

@@ -6,25 +6,31 @@ from itertools import islice
 
 import click
 
-from upload_adapters.cli.output import size, write_line
+from upload_adapters.cli.options import journal_argument
+from upload_adapters.cli.output import duration, size, write_hanging, write_line
 from upload_adapters.cli.reading import open_reader
 from upload_core import events as ev
 from upload_core.errors import ConfigurationError
 from upload_core.files import FileTable
+from upload_core.journal import Record
 from upload_core.messages import describe
 from upload_core.text import printable
 
-BETWEEN = (ev.SessionOpened, ev.SessionClosed, ev.OutageBegan, ev.OutageEnded, ev.JournalRepaired)
+BETWEEN = (
+    *(ev.SessionOpened, ev.SessionClosed, ev.OutageBegan, ev.OutageEnded, ev.SuspensionNoticed),
+    *(ev.TransfersPaused, ev.TransfersContinued, ev.JournalRepaired, ev.ValidatorLost),
+)
 """What is no event of the file, but explains those that are."""
 
 
 @click.command()
-@click.argument("journal", type=click.Path())
+@journal_argument
 @click.argument("relpath")
 def command(journal: str, relpath: str) -> int:
     """Tell one file's story in plain words.
 
-    Reads the journal and nothing else, also while the delivery runs. Indented lines are not about the file itself.
+    Reads the journal and nothing else, also while the delivery runs. Times are UTC; indented lines are not about the
+    file itself, but may explain what happened to it.
     """
     reader = open_reader(journal)
     reader.advance()
@@ -37,17 +43,58 @@ def command(journal: str, relpath: str) -> int:
     checksum = delivery.table.checksum(file)
     known = f"{size(delivery.table.size(file))}, CRC32 {checksum}" if checksum else size(delivery.table.size(file))
     write_line(f"{relpath} ({known}) is {delivery.state_of(file)}")
-    parts = _Parts(delivery.table.size(file))
+    story = _Story(delivery.table.size(file))
     for record in reader.records():
         event = record.event
         if isinstance(event, BETWEEN):
-            parts.tell()
-            write_line(f"{_when(record.time)}      {describe(event)}")
-        elif isinstance(event, ev.FileEvent) and event.file == file and not parts.take(record.time, event):
-            parts.tell()
-            write_line(f"{_when(record.time)}  it {describe(event)}")
-    parts.tell()
+            story.between(record)
+        elif isinstance(event, ev.FileEvent) and event.file == file:
+            story.add(record, event)
+    story.end()
     return 0
+
+
+class _Story:
+    """The file's events as they happened: attempts counted, and how long each and the validator took."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._parts = _Parts(size_bytes)
+        self._attempts = 0
+        self._first_ms = self._last_ms = self._started_ms = self._told_ms = 0
+
+    def between(self, record: Record) -> None:
+        """Something that is not about the file."""
+        self._parts.tell()
+        write_hanging(f"{_when(record.time)}      ", describe(record.event))
+
+    def add(self, record: Record, event: ev.FileEvent) -> None:
+        """The next event of the file."""
+        now_ms = record.time_ms
+        self._first_ms, self._last_ms = self._first_ms or now_ms, now_ms
+        if self._parts.take(record.time, event):
+            return
+        self._parts.tell()
+        more = ""
+        match event:
+            case ev.TransferStarted():
+                self._attempts, self._started_ms = self._attempts + 1, now_ms
+                more = f" (attempt {self._attempts})"
+            case ev.TransferCompleted() | ev.TransferFailed() | ev.TransferAbandoned() if self._started_ms:
+                more = f" (after {duration((now_ms - self._started_ms) / 1000)})"
+            case ev.FileReported():
+                self._told_ms = now_ms
+            case ev.FileValidated() | ev.FileInvalidated() if self._told_ms:
+                more = f" ({duration((now_ms - self._told_ms) / 1000)} after it was announced)"
+                self._told_ms = 0
+        write_hanging(f"{_when(record.time)}  ", f"it {describe(event)}{more}")
+
+    def end(self) -> None:
+        """What it comes to."""
+        self._parts.tell()
+        if self._first_ms:
+            attempts = "1 attempt" if self._attempts == 1 else f"{self._attempts:,} attempts"
+            took = duration((self._last_ms - self._first_ms) / 1000)
+            write_line(f"in all {attempts} to send it, {took} from the first event to the last")
 
 
 class _Parts:

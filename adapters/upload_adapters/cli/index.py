@@ -13,6 +13,7 @@ import click
 from upload_adapters.checksums import index as measure
 from upload_adapters.checksums.cache import ChecksumCache
 from upload_adapters.cli.exit_codes import INTERRUPTED
+from upload_adapters.cli.options import no_color_option
 from upload_adapters.cli.output import files, size
 from upload_adapters.console import TerminalConsole
 from upload_adapters.durable import unfinished
@@ -42,6 +43,7 @@ NAMES_MAX: Final = 20
 @click.option("--fresh", is_flag=True, help="Read unchanged files again as well.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Files read at a time; one per processor by default.")
 @click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@no_color_option
 def command(source: str, output: str | None, with_checksums: bool, fresh: bool, jobs: int | None, quiet: bool) -> int:
     """List the files of SOURCE with size and CRC32.
 
@@ -141,11 +143,10 @@ class _Meter:
         rate = size(round(done_bytes / max(0.001, now - self._began)))
         text = f"{done:,} of {files(self._total)} read, {size(done_bytes)}, {rate}/s"
         if self._live:
-            self._console.file.write(f"\r{text}\x1b[K")
-            self._console.file.flush()
+            self._console.overwrite(text)
         else:
             self._console.message(text, "info")
 
     def end(self) -> None:
         if self._live:
-            self._console.file.write("\r\x1b[K")
+            self._console.overwrite("")

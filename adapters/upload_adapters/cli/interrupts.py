@@ -32,6 +32,8 @@ class Interrupts:
         self.last_words: Callable[[], bytes] = bytes
         self.at_person: Callable[[], bool] = bool
         """Whether somebody is being asked something: then the first signal is the answer, and nothing is waited for."""
+        self.announce: Callable[[str], bool] = lambda _: False
+        """Shows a line among what is drawn on a terminal; False where nothing is. Called in the middle of anything."""
         self._asked = False
         self._before: dict[signal.Signals, Any] = {}
 
@@ -56,8 +58,10 @@ class Interrupts:
         if self._asked:
             self._end_at_once()
         self._asked = True
+        ending = "ending in order (running transfers get two seconds); once more ends at once"
         # Not through the console: the signal may have come in the middle of its writing.
-        _write(2, "\nending in order (running transfers get two seconds); once more ends at once\n")
+        if not self.announce(ending):
+            _write(2, f"\n{ending}\n")
         self.client.stop(REASON)
 
     def _handle_pause(self, number: int, frame: FrameType | None) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 JOBS_MAX: Final = 512
 
@@ -115,3 +118,54 @@ def dispatch_option(command: Any) -> Any:
         metavar="WHERE",
         help="Transfer on a Dask cluster: dask://HOST:PORT, or dask for processes here; otherwise threads.",
     )(command)
+
+
+def _plain(_: click.Context, __: click.Parameter, wanted: bool) -> None:
+    if wanted:  # whatever this process starts is meant as well
+        os.environ["NO_COLOR"] = "1"
+
+
+def no_color_option(command: Any) -> Any:
+    """`--no-color`: as NO_COLOR in the environment."""
+    return click.option(
+        "--no-color", is_flag=True, expose_value=False, is_eager=True, callback=_plain, help="As NO_COLOR=1 does."
+    )(command)
+
+
+def verbosity_options(command: Any) -> Any:
+    """`-q`, `-v` and `--no-color`: how much is told, and how."""
+
+    def demanded(ctx: click.Context, _: click.Parameter, count: int) -> int:
+        if count and ctx.params.get("quiet"):
+            raise click.UsageError("-q and -v contradict each other: say one of them", ctx)
+        return count
+
+    quiet = click.option("-q", "--quiet", is_flag=True, is_eager=True, help="Show errors only.")
+    verbose = click.option(
+        "-v", "--verbose", "verbosity", count=True, callback=demanded, help="Tell what happens; -vv tells every event."
+    )
+    return quiet(verbose(no_color_option(command)))
+
+
+class JournalPath(click.Path):
+    """The directory of a journal; a shell completes those in `.upload-core/` here, and any directory."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False)
+        self.name = "journal"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Whatever is named: whoever reads it says what is wrong with it."""
+        return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Journals by name; where none fits, the shell's own completion of directories."""
+        from upload_adapters.wiring import JOURNALS
+
+        found = sorted(path.parent.as_posix() for path in Path().glob(f"{JOURNALS}/*/events-000001.ndjson"))
+        names = [name for name in found if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="dir")]
+
+
+journal_argument = click.argument("journal", type=JournalPath())
+journals_argument = click.argument("journals", metavar="JOURNAL...", type=JournalPath(), nargs=-1, required=True)

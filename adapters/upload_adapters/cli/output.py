@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -42,11 +44,37 @@ def write_line(text: str) -> None:
     write_cells([text])
 
 
+def write_hanging(head: str, text: str) -> None:
+    """A line that on a terminal goes on beneath its own beginning; elsewhere a line is a line."""
+    if not sys.stdout.isatty():
+        write_line(head + text)
+        return
+    width = max(len(head) + 20, shutil.get_terminal_size().columns)
+    shown = head + printable(text, 10_000)
+    for line in textwrap.wrap(shown, width, subsequent_indent=" " * len(head), drop_whitespace=False):
+        write_line(line.rstrip())
+
+
+def write_raw(text: str) -> None:
+    """Text of our own that another program reads, as it stands."""
+    sys.stdout.write(text)
+
+
 def write_cells(cells: Iterable[str]) -> None:
     """A line of cells with tabs between; a tab inside a cell shows as an escape."""
     encoding = sys.stdout.encoding or "utf-8"
     line = "\t".join(printable(cell, 10_000) for cell in cells)
     sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def write_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> None:
+    """Rows of cells in columns, those of `right` flush right; blanks at the end of a line are left out."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(w) if n in right else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        write_line("  ".join(cells).rstrip())
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
@@ -106,8 +134,6 @@ def code_of(error: BaseException) -> int:
 
 def refuse(error: BaseException, *, as_json: bool, journal: str = "") -> int:
     """Say why a command ends here, to people and on request as JSON; returns its exit code."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else BUG
     code, message = code_of(error), explain(error)
     if message:
         show_error(error, message)
@@ -162,3 +188,20 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def span(seconds: float) -> str:
+    """A time span that nobody needs to the second.
+
+    >>> span(0.2), span(41), span(150), span(3 * 3600 + 600), span(200_000)
+    ('1 s', '41 s', '3 min', '3 h 10 min', '2 d 7 h')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"

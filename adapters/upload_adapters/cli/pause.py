@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from upload_adapters.cli.options import journal_argument
 from upload_adapters.cli.pausing import ask
 
 
 @click.command(name="pause")
-@click.argument("journal", type=click.Path())
+@journal_argument
 def command(journal: str) -> int:
     """Begin no further file until `continue`.
 

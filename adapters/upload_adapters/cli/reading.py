@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from upload_adapters.journal_reader import JournalReader
+from upload_core import events as ev
 from upload_core.errors import ConfigurationError
+from upload_core.journal import Record
 from upload_core.text import printable
 from upload_core.timestamps import iso, parse_iso
 
 DAY_MS: Final = 24 * 3600 * 1000
 _TIME: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,9})?)?")
+_SESSION: Final = re.compile(r"session:(\d{1,9})")
 _DATE_TIME: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?")
 
 
@@ -47,12 +51,72 @@ def moment(text: str, last_ms: int) -> int:
     except ValueError:
         pass
     raise ConfigurationError(
-        f"{printable(text, 60)!r} is no moment: write a record's number, 12:34:56, or 2026-11-22T12:34:56.789Z (UTC)"
+        f"{printable(text, 60)!r} is no moment: write a record's number, 12:34:56, 2026-11-22T12:34:56.789Z (UTC), or session:2"
     )
 
 
 def _with_seconds(clock: str) -> str:
     return clock if clock.count(":") == 2 else f"{clock}:00"
+
+
+def reader_at(journal: str, when: str | None) -> tuple[JournalReader, int, str]:
+    """The journal replayed up to a moment, with number and time of its last record then; None is now.
+
+    A moment is a time, a record's number, `session:N` (the end of that session), `start` or `end`. Raises
+    `ConfigurationError` for anything else, and for a moment before the first record.
+    """
+    reader = open_reader(journal, snapshots=when is None)
+    if when in (None, "end"):
+        reader.advance()
+        return reader, reader.position.seq, reader.position.time
+    last = reader.replay_until(_past(reader, when or ""))
+    if last is None:
+        first = next(reader.records())
+        raise ConfigurationError(f"the journal begins later: its first record is number 1 of {first.time}")
+    return reader, last.seq, last.time
+
+
+def _past(reader: JournalReader, when: str) -> Callable[[Record], bool]:
+    """Whether a record comes after that moment."""
+    if when == "start":
+        return lambda record: record.seq > 1
+    if when.isascii() and when.isdigit():
+        seq = int(when)
+        return lambda record: record.seq > seq
+    if (session := _SESSION.fullmatch(when)) is not None:
+        number = int(session[1])
+        reader.advance()
+        if not 1 <= number <= reader.delivery.facts.session:
+            raise ConfigurationError(
+                f"the journal has {reader.delivery.facts.session} sessions; there is no session {number}"
+            )
+        return _after_session(number)
+    time_ms = moment(when, _last_ms(reader))
+    return lambda record: record.time_ms > time_ms
+
+
+def _after_session(number: int) -> Callable[[Record], bool]:
+    """Whether a record comes after that session: after its end, or, if it was cut off, in what begins the next one."""
+    session, over = 0, False
+
+    def past(record: Record) -> bool:
+        nonlocal session, over
+        event = record.event
+        if isinstance(event, ev.SessionOpened):
+            session = event.session
+        if over or session > number or (session == number and isinstance(event, ev.IndexRevised)):
+            return True
+        over = session == number and isinstance(event, ev.SessionClosed)
+        return False
+
+    return past
+
+
+def _last_ms(reader: JournalReader) -> int:
+    """The time of the last record, by the quick way."""
+    ahead = JournalReader(reader.path)
+    ahead.advance()
+    return parse_iso(ahead.position.time)
 
 
 def is_alive(host: str, pid: int) -> bool | None:

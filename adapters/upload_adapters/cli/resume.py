@@ -6,7 +6,15 @@ import click
 
 from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
-from upload_adapters.cli.options import bandwidth_option, dispatch_option, jobs_option, setting_option, transport_option
+from upload_adapters.cli.options import (
+    bandwidth_option,
+    dispatch_option,
+    jobs_option,
+    journal_argument,
+    setting_option,
+    transport_option,
+    verbosity_options,
+)
 from upload_adapters.cli.output import debugging
 from upload_adapters.cli.session import prepare, run
 from upload_adapters.cli.windows import Windows, window_option
@@ -15,7 +23,7 @@ from upload_core.client import UploadClient
 
 
 @click.command()
-@click.argument("journal", type=click.Path())
+@journal_argument
 @click.option("--to", metavar="FILE", help="The archive's deployment file, if it has moved since.")
 @jobs_option(default=None)
 @window_option
@@ -27,7 +35,7 @@ from upload_core.client import UploadClient
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
 @hook_options
-@click.option("-q", "--quiet", is_flag=True, help="Show errors only.")
+@verbosity_options
 def command(
     journal: str,
     to: str | None,
@@ -42,6 +50,7 @@ def command(
     on_finish: str | None,
     metrics: str | None,
     quiet: bool,
+    verbosity: int,
 ) -> int:
     """Go on with a delivery from its journal.
 
@@ -55,8 +64,9 @@ def command(
             client,
             console,
             interrupts,
-            journal=ports.journal.name,
+            ports=ports,
             as_json=as_json,
+            verbosity=verbosity,
             windows=window,
             metrics=metrics,
             on_finish=on_finish,

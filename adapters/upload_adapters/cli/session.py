@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from upload_adapters.cli.ending import ending
 from upload_adapters.cli.exit_codes import INTERRUPTED, OUTCOMES, exit_code_of_error
 from upload_adapters.cli.hooks import finish
 from upload_adapters.cli.interrupts import REASON, Interrupts
 from upload_adapters.cli.output import explain, show_error, summary_json, write_json
 from upload_adapters.cli.pausing import PauseWatch
 from upload_adapters.cli.progress import Progress
-from upload_adapters.cli.report import report
 from upload_adapters.cli.windows import Windows
 from upload_adapters.console import TerminalConsole
 from upload_adapters.journal_file import DirectoryJournal
@@ -25,6 +27,7 @@ from upload_adapters.state_dump import DirectoryStateDump
 from upload_core.client import UploadClient
 from upload_core.outcomes import Summary
 from upload_core.ports import Ports
+from upload_core.views import STATE_HEADER, state_name, state_rows
 
 
 class EventStream:
@@ -70,20 +73,29 @@ def run(
     console: TerminalConsole,
     interrupts: Interrupts,
     *,
-    journal: str,
+    ports: Ports,
     as_json: bool,
+    verbosity: int = 0,
     windows: Windows | None = None,
+    again: str = "",
     metrics: str | None = None,
     on_finish: str | None = None,
 ) -> int:
-    """Drive the client to its end, whatever that is, say how it ended, and return the exit code."""
+    """Drive the client to its end, whatever that is, say how it ended, and return the exit code.
+
+    `again` is the command that delivers what is mended, unless resuming does.
+    """
     if as_json:
         interrupts.last_words = lambda: _interrupted_now(client)
     interrupts.client = client
     interrupts.at_person = lambda: console.asking
     metrics_file = None if metrics is None else MetricsFile(client, metrics)
     try:
-        with PauseWatch(client, Path(journal), windows), Progress(console, client):
+        with (
+            PauseWatch(client, Path(ports.journal.name), windows),
+            Progress(console, client, ports, verbosity=verbosity) as progress,
+        ):
+            interrupts.announce = progress.announce
             summary = client.run()
     except Exception as error:  # noqa: BLE001 - every end of a session is reported in the same way
         summary = _ended_by(error, client)
@@ -95,10 +107,10 @@ def run(
     else:
         summary_text = summary
     if summary.outcome != "refused":
-        _dump_state(client, summary)
-        for text, mtype in report(summary_text):
-            if not console.quiet or summary.exit_code:
-                console.message(text, "error" if console.quiet else mtype)
+        full_list = _dump_state(client, ports, summary)
+        lines = ending(summary_text, again=again, full_list=full_list)
+        if not console.quiet or summary.exit_code:
+            console.messages((text, "error" if console.quiet else mtype) for text, mtype in lines)
     if metrics_file is not None:
         metrics_file.write()
         if metrics_file.trouble:
@@ -124,12 +136,25 @@ def _interrupted_now(client: UploadClient) -> bytes:
     return json.dumps(summary_json(summary)).encode() + b"\n"
 
 
-def _dump_state(client: UploadClient, summary: Summary) -> None:
-    """After anything but a complete delivery: every file's state as a CSV in the journal's directory, the latest only."""
+def _dump_state(client: UploadClient, ports: Ports, summary: Summary) -> str:
+    """After anything but a complete delivery: every file's state as a CSV in the journal's directory, the latest only.
+
+    Returns its place, "" if there is none; what cannot be written or removed is a warning.
+    """
     directory = Path(summary.journal)
     if not directory.is_dir():
-        return
-    for old in directory.glob("*-state.csv"):
-        old.unlink(missing_ok=True)
-    if summary.outcome != "complete":
-        client.dump_state()
+        return ""
+    try:
+        for old in directory.glob(f"{state_name(client.delivery.created)}*.csv"):
+            old.unlink(missing_ok=True)
+        if summary.outcome != "complete":
+            rows = state_rows(client.delivery, client.max_retries)
+            return ports.dump.write(state_name(client.delivery.created), STATE_HEADER, rows)
+    except OSError as error:
+        client.cmessage(f"the list of all files' states could not be written: {error}", "warning")
+    return ""
+
+
+def again_by(arguments: Sequence[str]) -> str:
+    """The command line of these arguments, as a shell takes it."""
+    return shlex.join(["upload-core", *arguments])

@@ -103,7 +103,7 @@ class DirectoryControlBucket:
                 found = self._look(parts[-1], parent)
                 before = (0, 0) if found is None else (found.st_ino, self._size_of(key))
                 if if_absent and found is not None:
-                    raise PreconditionFailedError(f"{key} exists already")
+                    raise PreconditionFailedError(f"{key} exists already; look again before writing")
                 self._demand(key, found, if_match)
                 # Later than its predecessor by at least the smallest step, also while the clock is set back.
                 moment_ns = max(time.time_ns(), 0 if found is None else found.st_mtime_ns + 1)
@@ -123,13 +123,17 @@ class DirectoryControlBucket:
         ):
             found = self._look(parts[-1], parent)
             if found is None and offset:
-                raise OffsetConflictError(f"{key} does not exist, the append expected {offset} bytes")
+                raise OffsetConflictError(
+                    f"{key} does not exist, the append expected {offset} bytes; look again before appending"
+                )
             flags = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if found is None else 0)
             fd = os.open(parts[-1], flags, 0o666, dir_fd=parent)
             try:
                 size = self._visible_size(key, fd)
                 if size != offset:
-                    raise OffsetConflictError(f"{key} has {size} bytes, the append expected {offset}")
+                    raise OffsetConflictError(
+                        f"{key} has {size} bytes, the append expected {offset}; look again before appending"
+                    )
                 info = os.fstat(fd)
                 if info.st_size > size:  # what a killed process left of its append
                     os.ftruncate(fd, size)
@@ -244,7 +248,7 @@ class DirectoryControlBucket:
 
     def _demand(self, key: str, found: os.stat_result | None, etag: str | None) -> None:
         if etag is not None and (found is None or _etag(found) != etag):
-            raise PreconditionFailedError(f"{key} is not the object {etag} any more")
+            raise PreconditionFailedError(f"{key} is not the object {etag} any more; look again before writing")
 
     # --- locks and notes --------------------------------------------------------------------------
 

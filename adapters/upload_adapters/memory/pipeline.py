@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from upload_core.errors import PipelineError
-from upload_core.ports import Clock, Limits, Pipeline, PipelineAnswer, StoredObject
+from upload_core.ports import Clock, Limits, ObjectInfo, Pipeline, PipelineAnswer, StoredObject
 from upload_core.wire import SELF, Keys, encode_rows, parse_index
 
 from .buckets import MemoryArchive, MemoryControlBucket
@@ -86,6 +86,10 @@ class MemoryPipeline:
 
     def is_running(self) -> bool:
         return self.validator is not None and self.validator.alive
+
+    def abandoned_lock(self) -> ObjectInfo | None:
+        """The lock of a validator that is gone, if it is still there."""
+        return None if self.is_running() else self._control.head(self._keys.validator_lock)
 
     def turn(self) -> None:
         """Let the validator, if there is one, do what there is to do now."""

@@ -1,7 +1,7 @@
 """Receipts: every file of a delivery with size, CRC32, etag and verdict, as a file that stands for itself.
 
 A receipt is lines of JSON in ASCII: a head, a line per file, and a seal with the SHA-256 of everything before it. It
-needs no journal, and the same journal gives the same bytes. `docs/report.md` specifies it.
+needs no journal, and the same journal gives the same bytes. `docs/how-to/report.md` specifies it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from upload_core.errors import ConfigurationError
 from upload_core.text import printable
 
 VERSION: Final = 1
-CHUNK_BYTES: Final = 256 * 1024
+DEPLOYMENT_FILE: Final = "deployment_file"
+"""The setting of a journal that names the archive's deployment file."""
 ELEMENT: Final = "receipt"
 """The id of the element that holds a receipt in a page."""
 
@@ -41,7 +42,9 @@ class Delivered(msgspec.Struct, frozen=True, omit_defaults=True):
     until: str
     """When the journal's last record was written: what came later the receipt does not know."""
     journal_sha256: str
-    settings: dict[str, Any] = {}
+    deployment_file: str = ""
+    """Where the archive's deployment file was. Nothing else that was set: a receipt is passed on, and whoever compares it
+    must not be led by it to another sign-in than their own."""
 
     @classmethod
     def of(cls, reading: Reading) -> Delivered:
@@ -60,7 +63,7 @@ class Delivered(msgspec.Struct, frozen=True, omit_defaults=True):
             reading.records,
             reading.last_time,
             reading.sha256,
-            dict(created.settings),
+            str(created.settings.get(DEPLOYMENT_FILE, "")),
         )
 
 
@@ -152,8 +155,9 @@ class Receipt:
     def created(self, delivery: int) -> ev.DeliveryCreated:
         """What that delivery was begun for, as far as it matters to find its archive."""
         of = self.head.deliveries[delivery]
+        settings = {DEPLOYMENT_FILE: of.deployment_file} if of.deployment_file else {}
         return ev.DeliveryCreated(
-            of.dataset, of.delivery_id, of.transfer_type, "", "", of.archive, of.index_digest, of.files, of.settings
+            of.dataset, of.delivery_id, of.transfer_type, "", "", of.archive, of.index_digest, of.files, settings
         )
 
     def _raw(self) -> Iterator[bytes]:

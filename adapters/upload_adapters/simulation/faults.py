@@ -101,6 +101,10 @@ class Swarm:
         self.seen[kind] = self.seen.get(kind, 0) + 1
         return True
 
+    def pause_s(self, lock_life_s: float) -> int:
+        """How long a machine sleeps or a process is stopped."""
+        return round(self.chance.magnitude(5, 2 * lock_life_s))
+
     def has(self, kind: str) -> bool:
         """Whether that kind may happen in this run, now or later."""
         return not self.calm and kind in self.rates

@@ -72,7 +72,7 @@ class Life:
             return
         for kind, words in (("sleep", "the machine sleeps"), ("halt", "the process is stopped")):
             if swarm.strikes(kind):
-                duration_ms = round(world.chance.magnitude(5, 2 * world.limits.lock_staleness_s)) * 1000
+                duration_ms = swarm.pause_s(world.limits.lock_staleness_s) * 1000
                 world.tell("fault", f"{words} for {duration_ms // 1000} s")
                 world.timeline.pass_ms(duration_ms)
                 if kind == "sleep":

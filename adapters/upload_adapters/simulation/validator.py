@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from upload_adapters.memory import MemoryValidator
+from upload_adapters.memory.pipeline import KEEPALIVE_S
 from upload_core.wire import SELF, encode_rows
 
 if TYPE_CHECKING:
@@ -55,13 +56,18 @@ class SimulatedValidator(MemoryValidator):
             return
         if swarm.strikes("log replaced"):
             self._replace_log()
-        if not self._blind:
+        if not self._blind and self._has_work():
             self.turn()
         if self.killed:
             world.evidence.validators_killed.append(self.killed)
             world.tell("validator", f"dies: {self.killed}")
         pause_ms = world.chance.between(2_000, 30_000) if swarm.strikes("validator dawdles") else TURN_MS
         world.timeline.after(pause_ms, self.next_turn)
+
+    def _has_work(self) -> bool:
+        """Whether a turn would do anything: most find nothing, and hours of them are waited through."""
+        quiet_s = self._now_s() - self._wrote_s
+        return not self._begun or quiet_s >= KEEPALIVE_S or self._control.size(self._keys.client_log) != self._offset
 
     def _begin(self) -> None:
         super()._begin()

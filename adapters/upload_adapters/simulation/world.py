@@ -47,13 +47,18 @@ class TooLongError(BaseException):
 class World:
     """Everything there is in one simulation."""
 
-    def __init__(self, seed: int, *, steps: int | None = None, telling: bool = False) -> None:
-        """`steps` is after how many nothing goes wrong any more; with `telling` the story is kept."""
+    def __init__(
+        self, seed: int, *, steps: int | None = None, telling: bool = False, swarm: Swarm | None = None
+    ) -> None:
+        """`steps` is after how many nothing goes wrong any more; with `telling` the story is kept.
+
+        `swarm` decides what goes wrong, if the seed shall not.
+        """
         chance = Chance(seed)
         facts, self.options = draw_files(chance)
         self.limits = SCENARIO_LIMITS
         self.chance = Chance(seed ^ 0x5EED)
-        self.swarm = Swarm(Chance(seed ^ 0xFA17), steps)
+        self.swarm = swarm or Swarm(Chance(seed ^ 0xFA17), steps)
         self.story: list[str] | None = [] if telling else None
         self.timeline = Timeline()
         self.clock = WorldClock(self.timeline)

@@ -1,5 +1,6 @@
 """One callback ends a sign-in; whatever else comes to the port changes nothing."""
 
+import hmac
 import http.client
 import socket
 import threading
@@ -88,6 +89,37 @@ def test_a_request_that_is_no_answer_changes_nothing_and_says_so(server, target,
     found, page, _ = ask(server, target, method)
     assert (found, says in page, "Nothing was changed" in page) == (status, True, True)
     assert STATE not in page
+    ask(server, good("right"))
+    assert wait(server) == "right"
+
+
+def test_the_state_is_compared_in_a_time_that_tells_nothing(monkeypatch):
+    compared = []
+    really = hmac.compare_digest
+
+    def compare(one, other):
+        compared.append((one, other))
+        return really(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert parse_answer("code=x&state=wrong", STATE) is None
+    assert parse_answer(f"code=x&state={STATE}", STATE) is not None
+    assert compared == [(b"wrong", STATE.encode()), (STATE.encode(), STATE.encode())]
+
+
+def test_a_request_that_is_no_http_at_all_is_answered_without_quoting_it(server):
+    for request in (
+        b"GET /back?state=CANARY-state&code=CANARY x y z\r\n\r\n",
+        b"CANARY\r\n\r\n",
+        b"\xff\x00CANARY\r\n\r\n",
+    ):
+        with closing(socket.create_connection(("127.0.0.1", port(server)), timeout=5)) as connection:
+            connection.sendall(request)
+            answer = b""
+            while piece := connection.recv(4096):
+                answer += piece
+            assert b"CANARY" not in answer
+    assert ask(server, "//[::1")[0] == 404
     ask(server, good("right"))
     assert wait(server) == "right"
 

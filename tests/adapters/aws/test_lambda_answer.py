@@ -1,6 +1,8 @@
 """What the pipeline's function answers is read strictly: understood wholly, or quoted and refused."""
 
 import json
+import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -69,6 +71,41 @@ def test_anything_else_is_refused_and_quoted(payload):
         parse_answer(payload)
     assert len(str(caught.value)) < 2_000
     assert str(caught.value).isprintable()
+
+
+QUARTER = ANSWER_BYTES_MAX // 4
+BOMBS = {
+    "a long list": "a: [" + "x," * QUARTER,
+    "deep lists": "[" * QUARTER,
+    "deep mappings": "{a: " * QUARTER,
+    "deep blocks": "".join(" " * depth + "a:\n" for depth in range(500)),
+    "one long text": "status: success\nx: " + "y " * QUARTER,
+    "a text of many lines": "status: success\nx:\n" + "  y\n" * (QUARTER // 2),
+    "many escapes": 'status: success\nx: "' + "\\x41" * QUARTER,
+    "comments only": "#\n" * QUARTER,
+    "many keys": "".join(f"k{number}: v\n" for number in range(QUARTER // 3)),
+    "anchors": "".join(f"&a{number} " for number in range(QUARTER // 3)),
+    "aliases of aliases": "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 99)),
+    "tags": "!a " * QUARTER,
+    "documents": "---\n" * QUARTER,
+    "questions": "? " * QUARTER,
+    "colons": "a:" * QUARTER,
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_bomb_costs_little_and_says_nothing(bomb):
+    payload = said(BOMBS[bomb])[:ANSWER_BYTES_MAX]
+    before = time.process_time()
+    with suppress(PipelineError):
+        assert parse_answer(payload) == Answer(True)
+    assert time.process_time() - before < 5
+
+
+def test_json_bombs_are_no_answer():
+    for payload in (b"[" * ANSWER_BYTES_MAX, b'{"a":' * (QUARTER // 2), b'"' + b"a" * 2 * ANSWER_BYTES_MAX):
+        with pytest.raises(PipelineError):
+            parse_answer(payload)
 
 
 @given(st.binary(max_size=200))

@@ -93,6 +93,19 @@ def test_after_a_failure_it_is_asked_again(deployment, aws):
     assert deployment.transfer().name
 
 
+def test_an_answer_that_was_cut_on_its_way_is_asked_for_again(deployment, aws):
+    aws.order(Fault("truncated", operation="GetParameter"))
+    with pytest.raises(ArchiveUnavailableError, match="cut on its way"):
+        deployment.transfer()
+    assert deployment.transfer().name
+
+
+def test_a_machine_whose_clock_is_wrong_is_told_so(deployment, aws):
+    aws.settings.skew_s = 1_200.0
+    with pytest.raises(ArchiveUnavailableError, match="clock is wrong"):
+        deployment.transfer()
+
+
 def test_after_reconnecting_each_client_opens_a_new_connection(deployment, aws):
     aws.store.create_bucket("mast-fast-my-data-d-1-staging")
     bucket = deployment.transfer()

@@ -122,11 +122,13 @@ def test_another_invocation_at_work_is_waited_for(pipeline, init):
     assert not pipeline.start(**START).already_running
 
 
+@pytest.mark.promise("R15")
 @pytest.mark.parametrize("kind", ["lost", "refused", "reset", "duplicate", "duplicate_last"])
-def test_a_lost_answer_is_answered_by_asking_again_with_the_same_key(pipeline, init, aws, kind):
+def test_a_lost_answer_is_answered_by_asking_again_with_the_same_key(pipeline, init, aws, kind, figure):
     aws.order(Fault(kind, operation="Invoke", code="InternalError"))
     pipeline.start(**START)
     assert {asked["idempotency_key"] for asked in init.asked} == {"us:1"}
+    figure(1, "requests repeated under their key")
 
 
 def test_when_nobody_answers_at_all_the_archive_is_unavailable(pipeline, init, aws):

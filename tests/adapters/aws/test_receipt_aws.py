@@ -1,5 +1,6 @@
 """A receipt of a delivery to AWS: a listing proves what did not change, and everything else is asked for."""
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -59,3 +60,22 @@ def test_a_deployment_file_that_moved_is_named_and_another_archive_is_refused(ar
     moved.write_text(moved.read_text().replace("mast-test", "another"))
     assert main(["verify", "--receipt", "report.html", "--to", str(moved)]) == 2
     assert "belongs to the archive" in capsys.readouterr().err
+
+
+def test_where_no_deployment_file_is_found_any_more_it_says_how_to_name_one(archive, tmp_path, capsys):
+    archive.toml.rename(tmp_path / "elsewhere.toml")
+    assert main(["verify", "--receipt", "report.html"]) == 2
+    assert "--to" in capsys.readouterr().err
+
+
+def test_a_receipt_leads_nobody_to_another_deployment(archive, tmp_path, capsys):
+    """Somebody passes on a receipt that was made for it, seal and all."""
+    head, *rest = (tmp_path / "report.receipt.ndjson").read_bytes().splitlines(keepends=True)
+    forged = json.loads(head)
+    forged["deliveries"][0]["settings"] = {"deployment.name": "theirs", "UPLOAD_CORE_DEPLOYMENT_NAME": "theirs"}
+    lines = [json.dumps(forged, separators=(",", ":")).encode() + b"\n", *rest[:-1]]
+    seal = {"files": len(lines) - 1, "sha256": hashlib.sha256(b"".join(lines)).hexdigest()}
+    (tmp_path / "forged").write_bytes(b"".join(lines) + json.dumps(seal, separators=(",", ":")).encode() + b"\n")
+    assert main(["verify", "--receipt", "forged"]) == 0, (
+        "what the deployment file and the environment say is what counts"
+    )

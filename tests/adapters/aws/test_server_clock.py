@@ -74,11 +74,25 @@ def test_a_clock_that_is_set_meanwhile_is_followed():
     base = SetClock()
     clock = observed(0, times=5, base=base)
     base.ms -= 300_000
-    clock.observe(date(base.ms + 300_000), sent_ms=base.ms, received_ms=base.ms)
+    for _ in range(2):
+        clock.observe(date(base.ms + 300_000), sent_ms=base.ms, received_ms=base.ms)
     assert abs(clock.offset_ms - 300_000) <= 1_000
     base.ms += 300_000
-    clock.observe(date(base.ms), sent_ms=base.ms, received_ms=base.ms)
+    for _ in range(2):
+        clock.observe(date(base.ms), sent_ms=base.ms, received_ms=base.ms)
     assert abs(clock.offset_ms) <= 1_000
+
+
+@pytest.mark.parametrize("wrong_ms", [-1_200_000, 1_200_000])
+def test_one_answer_that_contradicts_all_others_is_not_believed(wrong_ms):
+    base = SetClock()
+    clock = observed(0, times=5, base=base)
+    for _ in range(3):
+        clock.observe(date(base.ms + wrong_ms), sent_ms=base.ms, received_ms=base.ms)
+        assert clock.offset_ms == 0
+        clock.observe(date(base.ms), sent_ms=base.ms, received_ms=base.ms)
+        clock.observe(date(base.ms + 2 * wrong_ms), sent_ms=base.ms, received_ms=base.ms)
+        assert clock.offset_ms == 0
 
 
 @pytest.mark.parametrize("wrong", ["", "yesterday", "Sun, 99 Nov 2026 07:24:36 GMT"])

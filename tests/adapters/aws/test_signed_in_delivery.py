@@ -390,6 +390,8 @@ def test_no_command_shows_writes_or_hands_on_a_secret(archive, aws, cognito, ind
         (["history", journal, "dir/file 00.txt"], False),
         (["replay", journal, "--files"], False),
         (["verify", "--archive", "--no-browser", journal], True),
+        (["report", journal], False),
+        (["verify", "--receipt", "report.html", "--to", "mast.toml", "--no-browser"], True),
         (["config", "show", "--to", "mast.toml"], False),
         (["login", "--to", "mast.toml", "--no-browser"], True),
         (["logout", "--to", "mast.toml"], False),

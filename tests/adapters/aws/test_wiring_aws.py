@@ -428,17 +428,20 @@ REQUESTS = {
 }
 
 
+@pytest.mark.promise("R10")
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-def test_an_answer_that_is_lost_changes_nothing(archive, aws, request_, nth):
+def test_an_answer_that_is_lost_changes_nothing(archive, aws, request_, nth, figure):
     operation, key = request_
     fault = aws.order(Fault("lost", operation=operation, key=key, nth=nth))
     summary = archive.client().run()
     assert summary.outcome == "complete", summary
     archive.judge(sent_twice=1)
     assert fault.fired or nth == 2
+    figure(fault.fired, "requests that the server spoiled")
 
 
+@pytest.mark.promise("R10")
 @pytest.mark.parametrize(
     ("kind", "code"),
     [("refused", "SlowDown"), ("refused", "InternalError"), ("reset", ""), ("truncated", ""), ("duplicate_last", "")],
@@ -446,13 +449,14 @@ def test_an_answer_that_is_lost_changes_nothing(archive, aws, request_, nth):
 @pytest.mark.parametrize(
     "name", ["taking the lock", "append", "file", "the validator's log", "pipeline", "index", "releasing the lock"]
 )
-def test_trouble_on_the_way_changes_nothing(archive, aws, name, kind, code):
+def test_trouble_on_the_way_changes_nothing(archive, aws, name, kind, code, figure):
     operation, key = REQUESTS[name]
     fault = aws.order(Fault(kind, operation=operation, key=key, code=code or "InternalError", times=2))
     summary = archive.client().run()
     assert summary.outcome == "complete", summary
     archive.judge(sent_twice=2)
     assert fault.fired == 2 or name not in ("append", "file", "the validator's log")
+    figure(fault.fired, "requests that the server spoiled")
 
 
 def test_a_log_of_too_many_parts_is_compacted_without_a_word_lost(archive, aws):
@@ -475,8 +479,9 @@ def start(archive, number):
         return error.holder
 
 
+@pytest.mark.promise("R12")
 @pytest.mark.parametrize("count", [2, 8])
-def test_of_clients_that_race_one_delivers_and_the_others_name_it(archive, count):
+def test_of_clients_that_race_one_delivers_and_the_others_name_it(archive, count, figure):
     archive.hang()
     with ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(start, archive, number) for number in range(count)]
@@ -488,6 +493,7 @@ def test_of_clients_that_race_one_delivers_and_the_others_name_it(archive, count
     holders = {holder for holder in ended if holder != "complete"}
     assert holders == {archive.invocations[0]["agent_id"]}
     archive.judge()
+    figure(1, "races of whole clients")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The few lines that end a session: what was delivered, what was not and why, and what to do next."""
+"""The few lines that end a session: what was delivered, what was not and why, where all of it is, and what to do next."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from upload_core.ports import MessageType
 
 GROUPS_MAX: Final = 5
 NAMES_MAX: Final = 3
+RESUMABLE: Final = frozenset({4, 5, 6, 8, 70, 130})
+"""Exit codes of sessions that `resume` goes on with, once their cause is gone."""
 
 Line = tuple[str, MessageType]
 
@@ -31,12 +33,15 @@ def resume_command(journal: str) -> str:
     return f"upload-core resume {shlex.quote(shown_path(journal))}"
 
 
-def report(summary: Summary) -> Iterator[Line]:
-    """The lines, each with its category; their first says whether all went well."""
+def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterator[Line]:
+    """The lines, each with its category; their first says whether all went well.
+
+    `again` is the command that delivers what is mended, `full_list` the file with every file's state, where there is one.
+    """
     counts = summary.counts
     sent = f"; {size(summary.bytes)} sent in {duration(summary.seconds)}" if summary.bytes else ""
     if summary.outcome == "complete":
-        what = "all files were valid already" if not sent and summary.files else f"{files(summary.files)} valid"
+        what = "every file is valid; nothing had to be sent" if not sent and summary.files else f"{files(summary.files)} valid"
         yield f"complete: {what}{sent}", "complete"
         return
     yield f"{summary.outcome}: {counts['valid']:,} of {files(summary.files)} valid{sent}", "error"
@@ -46,33 +51,36 @@ def report(summary: Summary) -> Iterator[Line]:
     waiting = summary.files - counts["valid"] - len(summary.failed)
     if waiting:
         yield f"{files(waiting)} still to be sent or judged", "info"
-    yield from _next(summary)
+    there = bool(summary.journal) and Path(summary.journal).is_dir()
+    if summary.failed and there:
+        yield f"all of them: upload-core status --failed {shlex.quote(shown_path(summary.journal))}", "info"
+    if full_list:
+        yield f"every file's state: {shown_path(full_list)}", "info"
+    if there:
+        yield from _next(summary, again)
 
 
 def groups(failed: Sequence[FailedFile]) -> Iterator[Line]:
     """What did not work, by reason, the most frequent first."""
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for file in failed:
         reason = plain(file.message or "no reason was given").replace(file.relpath, "...")
-        groups[file.state, reason].append(file.relpath)
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+        found[file.state, reason].append(file.relpath)
+    ordered = sorted(found.items(), key=lambda group: -len(group[1]))
     for (state, reason), names in ordered[:GROUPS_MAX]:
-        yield f"{files(len(names))} {state}: {reason}", "error"
+        yield f"{files(len(names))} {state}: {reason}", "warning"
         for name in names[:NAMES_MAX]:
-            yield f"    {name}", "error"
+            yield f"    {name}", "info"
         if len(names) > NAMES_MAX:
-            yield f"    and {len(names) - NAMES_MAX:,} more", "error"
+            yield f"    and {len(names) - NAMES_MAX:,} more", "info"
     if len(ordered) > GROUPS_MAX:
         rest = sum(len(names) for _, names in ordered[GROUPS_MAX:])
-        yield f"{files(rest)} for {len(ordered) - GROUPS_MAX:,} other reasons", "error"
+        yield f"{files(rest)} for {len(ordered) - GROUPS_MAX:,} other reasons", "warning"
 
 
-def _next(summary: Summary) -> Iterator[Line]:
-    if not summary.journal or not Path(summary.journal).is_dir():
-        return
-    journal = shlex.quote(shown_path(summary.journal))
+def _next(summary: Summary, again: str) -> Iterator[Line]:
     if summary.outcome == "incomplete":
-        yield f"all of them: upload-core status --failed {journal}", "info"
-        yield "next: mend them and run the same command again; it sends nothing but these", "info"
-    elif summary.exit_code in (6, 8, 70, 130):
+        yield "next: mend them, and their rows of the index if they change; then only these are sent:", "info"
+        yield f"    {again or resume_command(summary.journal)}", "info"
+    elif summary.exit_code in RESUMABLE:
         yield f"next: {resume_command(summary.journal)}", "info"
