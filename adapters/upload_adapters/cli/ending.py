@@ -41,7 +41,11 @@ def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterato
     counts = summary.counts
     sent = f"; {size(summary.bytes)} sent in {duration(summary.seconds)}" if summary.bytes else ""
     if summary.outcome == "complete":
-        what = "every file is valid; nothing had to be sent" if not sent and summary.files else f"{files(summary.files)} valid"
+        what = (
+            "every file is valid; nothing had to be sent"
+            if not sent and summary.files
+            else f"{files(summary.files)} valid"
+        )
         yield f"complete: {what}{sent}", "complete"
         return
     yield f"{summary.outcome}: {counts['valid']:,} of {files(summary.files)} valid{sent}", "error"
