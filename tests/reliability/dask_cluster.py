@@ -33,16 +33,17 @@ def workers_of(cluster: Any) -> list[int]:
 
 
 class Reaper:
-    """Kills a worker every now and then, for as long as the context lasts."""
+    """Kills a worker every now and then, so often at most: where a start takes longer than a life, nothing would end."""
 
-    def __init__(self, cluster: Any, rng: random.Random, *, every_s: float = 0.7) -> None:
+    def __init__(self, cluster: Any, rng: random.Random, *, at_most: int, every_s: float = 0.7) -> None:
         self.kills = 0
+        self._at_most = at_most
         self._cluster, self._rng, self._every_s = cluster, rng, every_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._reap)
 
     def _reap(self) -> None:
-        while not self._ended.wait(self._every_s * self._rng.uniform(0.5, 1.5)):
+        while self.kills < self._at_most and not self._ended.wait(self._every_s * self._rng.uniform(0.5, 1.5)):
             if pids := workers_of(self._cluster):
                 with suppress(ProcessLookupError):
                     os.kill(self._rng.choice(pids), signal.SIGKILL)

@@ -49,7 +49,8 @@ def ended(command: list[str], place: Place) -> dict[str, Any]:
 def test_workers_that_are_killed_at_random_cost_time_and_no_files_retry(cluster, tmp_path, size, figure):
     count = size(pr=300, nightly=10_000, release=10_000)
     place = make_place(tmp_path, random.Random(1), count=count, largest=size(pr=60_000, nightly=6_000, release=6_000))
-    with Reaper(cluster, random.Random(2)) as reaper:
+    kills = size(pr=6, nightly=25, release=25)
+    with Reaper(cluster, random.Random(2), at_most=kills) as reaper:
         summary = ended(deliver(place, dispatch_to(cluster), "--max-bandwidth", "3MB/s"), place)
     judge(place)
     assert summary["counts"]["valid"] == count - 1
