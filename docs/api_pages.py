@@ -167,6 +167,7 @@ def aws_variables() -> str:
 
 
 EXTRAS = {
+    "dask": "transfers on the workers of a Dask cluster",
     "keyring": "keeps a sign-in in the system's keyring",
     "parquet": "reads and writes indexes as Parquet, and exports journals to it",
     "telemetry": "OpenTelemetry: what a delivery does as metrics and spans",

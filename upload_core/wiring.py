@@ -40,6 +40,8 @@ class WiringRequest:
     """Whether paths may differ by letter case or Unicode form alone."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
     """Settings of a deployment by name, over its file and the environment."""
+    dispatch: str | None = None
+    """Where transfers run: `threads` of this process (None, too), `dask://HOST:PORT`, or `dask` for processes here."""
 
 
 class Wiring(Protocol):

@@ -11,6 +11,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -35,11 +36,13 @@ from upload_adapters.state_dump import DirectoryStateDump
 from upload_core import events as ev
 from upload_core.dataroot import Bucket
 from upload_core.errors import ConfigurationError
-from upload_core.ports import Archive, Clock, ControlBucket, Identity, Limits, Pipeline, Ports, Source
+from upload_core.ports import Archive, Clock, ControlBucket, Dispatcher, Identity, Limits, Pipeline, Ports, Source
 from upload_core.text import printable
 from upload_core.wiring import Wiring, WiringRequest
 
 TO_VARIABLE: Final = "UPLOAD_CORE_TO"
+THREADS: Final = "threads"
+"""The name of transfers on threads of this process, which is what happens where nothing is said."""
 JOURNALS: Final = ".upload-core"
 """The directory that journals lie in unless their place is named."""
 
@@ -184,6 +187,8 @@ def wire(request: WiringRequest) -> Ports:
         settings["check"] = check
         settings["check_directory"] = os.getcwd()
         check = load_check(check, settings["check_directory"])
+    if request.dispatch is not None:
+        settings["dispatch"] = request.dispatch
     label = None
     if request.label is not None:
         label = read_label(request.label)
@@ -200,7 +205,7 @@ def wire(request: WiringRequest) -> Ports:
 def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) -> Ports:
     """Ports for the delivery that a journal recorded.
 
-    `overrides` (check, label, browser, settings, and to: a deployment file that has moved) replaces what it says, where not None.
+    `overrides` (check, label, browser, settings, dispatch, and to: a deployment file that has moved) replaces what it says, where not None.
     Raises `ConfigurationError` if there is no journal, or if what it names cannot be found any more.
     """
     created, source = recorded(Path(journal))
@@ -212,6 +217,7 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
     if isinstance(check, str):
         check = load_check(check, settings.get("check_directory"))
     request = _request_of(created, source, overrides, journal)
+    request = attrs.evolve(request, dispatch=overrides.get("dispatch") or settings.get("dispatch"))
     label = None if label_path is None else read_label(label_path)
     place = _recorded_place(created, request, check, console)
     return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
@@ -318,7 +324,7 @@ def _assembled(
         control=place.control,
         pipeline=place.pipeline,
         identity=place.identity,
-        dispatcher=ChannelDispatcher(place.clock),
+        dispatcher=_dispatcher(place, request),
         console=console,
         clock=place.clock,
         dump=DirectoryStateDump(),
@@ -336,6 +342,21 @@ def _assembled(
         observers=[event_log.observer()],
         settings={**settings, **place.settings},
     )
+
+
+def _dispatcher(place: Place, request: WiringRequest) -> Dispatcher:
+    """Where transfers run. Raises `ConfigurationError` if that is no place, or if its package is missing."""
+    if request.dispatch in (None, THREADS):
+        return ChannelDispatcher(place.clock)
+    assert request.dispatch is not None, "looked at above"
+    if find_spec("distributed") is None:
+        raise ConfigurationError(
+            "--dispatch dask needs the package distributed; install it: pip install 'upload-core[dask]'"
+        )
+    from upload_adapters.dask import DaskDispatcher, address_of
+
+    delivery = f"{place.name} {request.dataset} {request.delivery_id} {request.transfer_type}"
+    return DaskDispatcher(place.clock, address_of(request.dispatch), delivery=delivery)
 
 
 def load_check(spec: str, directory: str | None) -> Check:

@@ -171,7 +171,8 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
     Raises `ConfigurationError` for settings that cannot work.
     """
     identity = aws_identity(settings, person, browser=browser, delivery=(keys.dataset, keys.delivery_id))
-    bulk = transport(settings.text("deployment.transport"))
+    carrier = settings.text("deployment.transport")
+    bulk = transport(carrier)
     server_clock = ServerClock(clock)
     deployment = AwsDeployment(
         identity.session, keys, network_parameter=settings.text("deployment.network_parameter"), clock=server_clock
@@ -186,7 +187,7 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
     return AwsPorts(
         deployment=deployment,
         identity=identity,
-        archive=S3Archive(deployment.transfer, sender=bulk.sender, channel=bulk.channel),
+        archive=S3Archive(deployment.transfer, sender=bulk.sender, channel=bulk.channel, carrier=carrier),
         control=control,
         pipeline=LambdaPipeline(
             deployment.connect_lambda, deployment.init_function, control, keys, release=deployment.close

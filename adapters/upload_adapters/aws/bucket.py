@@ -80,6 +80,8 @@ class Bucket:
     once: S3Calls
     endpoint: Endpoint | None = None
     """Where a transport other than boto3's finds its objects; None if only boto3 can reach them."""
+    session: Any = attrs.field(default=None, repr=False)
+    """The boto3 session that the clients were made from, if they were; what another machine needs is asked of it."""
 
 
 class Place(Protocol):

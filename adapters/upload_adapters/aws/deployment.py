@@ -44,15 +44,18 @@ def s3_config(*, attempts: int) -> Config:
     )
 
 
-def _bucket(name: str, session: boto3.Session, client: Callable[[Config], Any], now_ms: Callable[[], int]) -> Bucket:
+def make_bucket(
+    name: str, session: boto3.Session, client: Callable[[Config], Any], now_ms: Callable[[], int]
+) -> Bucket:
+    """A bucket with both its clients, made by `client` from their configuration."""
     calls = client(s3_config(attempts=5))
-    return Bucket(name, calls, client(s3_config(attempts=1)), endpoint_of(session, calls, name, now_ms))
+    return Bucket(name, calls, client(s3_config(attempts=1)), endpoint_of(session, calls, name, now_ms), session)
 
 
 def open_bucket(session: boto3.Session, name: str) -> Bucket:
     """A bucket outside of any delivery."""
     with translated("connecting to AWS s3"):
-        return _bucket(name, session, lambda config: session.client("s3", config=config), _machine_ms)
+        return make_bucket(name, session, lambda config: session.client("s3", config=config), _machine_ms)
 
 
 class AwsDeployment:
@@ -121,7 +124,7 @@ class AwsDeployment:
     def _bucket(self, name: str) -> Bucket:
         now_ms = _machine_ms if self._clock is None else self._clock.now_ms
         with self._mutex:  # a boto3 session is for one thread at a time
-            return _bucket(name, self._session(), functools.partial(self._client, "s3"), now_ms)
+            return make_bucket(name, self._session(), functools.partial(self._client, "s3"), now_ms)
 
     def _client(self, service: str, config: Config) -> Any:
         with self._mutex, translated(f"connecting to AWS {service}"):  # a boto3 session is for one thread at a time

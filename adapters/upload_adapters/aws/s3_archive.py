@@ -7,7 +7,7 @@ did not become an object leaves nothing behind but parts that somebody goes on w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from upload_adapters.aws.bucket import Bucket, Endpoint, Place, patiently, telling
 from upload_adapters.aws.errors import translated
@@ -41,11 +41,20 @@ class S3Archive:
         part_size: int = PART_SIZE,
         copy_single_max: int = COPY_SINGLE_MAX,
         copy_part_size: int = COPY_PART_SIZE,
+        carrier: str = "boto3",
     ) -> None:
         """`sender` is how bytes get to S3 (by boto3, if none is given), `pool` where parts do; `channel` makes what sends
-        many small objects at once.
+        many small objects at once; `carrier` is the name of the transport that other machines use for this archive.
         """
         self._place = place
+        self.carrier = carrier
+        self.sizes = {
+            "single_max": single_max,
+            "part_size": part_size,
+            "copy_single_max": copy_single_max,
+            "copy_part_size": copy_part_size,
+        }
+        """From which size on files go in parts, and of which size those are."""
         self._single_max = single_max
         self._copy_single_max = copy_single_max
         self._channel = channel
@@ -53,6 +62,17 @@ class S3Archive:
         left, pool = LeftUploads(), pool or PartPool()
         self._parts = Multipart(place, self._sender, pool, left, part_size=part_size)
         self._copied_parts = Multipart(place, PartCopier(), pool, left, part_size=copy_part_size, pinned=True)
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that is written; asking for it may sign in."""
+        return self._place()
+
+    def portable(self) -> tuple[Any, Callable[[], Any]]:
+        """What another machine makes this archive from, and what says the keys that it needs for it at any time."""
+        from upload_adapters.aws.portable import portable_archive
+
+        return portable_archive(self)
 
     def stat(self, relpath: str) -> StoredObject | None:
         return stored_object(self._place(), relpath)

@@ -7,7 +7,7 @@ one request tells of a thousand objects there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Final
@@ -53,6 +53,17 @@ class S3Source:
     def name(self) -> str:
         """The URL, without a slash at its end."""
         return f"s3://{self._bucket_name}/{self._prefix}".rstrip("/")
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that is read; asking for it may sign in."""
+        return self._place()
+
+    def portable(self) -> tuple[Any, Callable[[], Any]]:
+        """What another machine makes this source from, and what says the keys that it needs for it at any time."""
+        from upload_adapters.aws.portable import portable_source
+
+        return portable_source(self)
 
     def problem_with(self, relpath: str) -> str | None:
         """Why this object cannot be delivered, or None; its bytes are not asked for."""

@@ -10,6 +10,7 @@ from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
     bandwidth_option,
+    dispatch_option,
     jobs_option,
     setting_option,
     transport_option,
@@ -45,6 +46,7 @@ from upload_core.wiring import WiringRequest
 @bandwidth_option
 @setting_option
 @transport_option
+@dispatch_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--allow-case-duplicates", is_flag=True, help="Let names differ by letter case or Unicode form alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
@@ -66,6 +68,7 @@ def command(
     window: Windows | None,
     max_bandwidth: float | None,
     settings: dict[str, str],
+    dispatch: str | None,
     no_browser: bool,
     allow_case_duplicates: bool,
     as_json: bool,
@@ -96,6 +99,7 @@ def command(
             browser=not no_browser,
             allow_case_duplicates=allow_case_duplicates,
             settings=settings,
+            dispatch=dispatch,
         )
         if journal is None:
             _demand_name(dataset, delivery_id)

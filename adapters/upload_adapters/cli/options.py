@@ -111,6 +111,15 @@ def transport_option(command: Any) -> Any:
     )(command)
 
 
+def dispatch_option(command: Any) -> Any:
+    """`--dispatch`: where transfers run."""
+    return click.option(
+        "--dispatch",
+        metavar="WHERE",
+        help="Transfer on a Dask cluster: dask://HOST:PORT, or dask for processes here; otherwise threads.",
+    )(command)
+
+
 def _plain(_: click.Context, __: click.Parameter, wanted: bool) -> None:
     if wanted:  # whatever this process starts is meant as well
         os.environ["NO_COLOR"] = "1"

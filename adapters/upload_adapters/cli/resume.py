@@ -8,6 +8,7 @@ from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
     bandwidth_option,
+    dispatch_option,
     jobs_option,
     journal_argument,
     setting_option,
@@ -29,6 +30,7 @@ from upload_core.client import UploadClient
 @bandwidth_option
 @setting_option
 @transport_option
+@dispatch_option
 @click.option("--no-browser", is_flag=True, help="Show the sign-in's address, and take the answer pasted here.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON, the last line of stdout.")
 @click.option("--events", is_flag=True, help="Print the journal's records to stdout as they are committed.")
@@ -41,6 +43,7 @@ def command(
     window: Windows | None,
     max_bandwidth: float | None,
     settings: dict[str, str],
+    dispatch: str | None,
     no_browser: bool,
     as_json: bool,
     events: bool,
@@ -54,7 +57,7 @@ def command(
     Everything else (source, archive, settings) is as the journal recorded it.
     """
     with Interrupts() as interrupts:
-        ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings})
+        ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings, "dispatch": dispatch})
         console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
         return run(
