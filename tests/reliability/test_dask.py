@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 from tests.crash.local_place import BAD, COMMAND, Place, judge, make_place
+from tests.promises import SIZE
 from tests.reliability.dask_cluster import OwnProcesses, Reaper, local_cluster
 
 pytestmark = pytest.mark.crash
@@ -44,6 +45,7 @@ def ended(command: list[str], place: Place) -> dict[str, Any]:
     return summary
 
 
+@pytest.mark.skipif(SIZE == "pr", reason="workers that die faster than they start take minutes: make soak")
 @pytest.mark.timeout(900)
 @pytest.mark.promise("R6")
 def test_workers_that_are_killed_at_random_cost_time_and_no_files_retry(cluster, tmp_path, size, figure):
