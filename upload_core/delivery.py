@@ -158,7 +158,7 @@ class Delivery:
         if self.facts.stop_reported:
             return Run.ENDING
         if not self.facts.run_started:
-            return Run.REQUESTED
+            return Run.REQUEST_OUTDATED if self.facts.run_outdated else Run.REQUESTED
         return Run.OUTDATED if self.facts.run_outdated else Run.STARTED
 
     def next_file(self, now_ms: int) -> int | None:

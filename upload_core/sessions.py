@@ -102,7 +102,7 @@ def client_log_found(d: Delivery, found: cmd.ClientLogFound, now_ms: int) -> Dec
 
 def request_run(d: Delivery, _: cmd.RequestRun, now_ms: int) -> Decision:
     """Ask for a run: the same one again if its answer was lost, else a new one, which is told everything anew."""
-    again = d.run_state is Run.REQUESTED
+    again = d.run_state in (Run.REQUESTED, Run.REQUEST_OUTDATED)
     # the time keeps the key apart from those of a journal that was lost: their requests were answered long ago
     key = d.facts.run_key if again else f"{d.facts.agent_id}:{d.facts.run + 1}:{now_ms}"
     lapsed = [ev.ReportLapsed(file) for file in d.files_in(REPORTED)]

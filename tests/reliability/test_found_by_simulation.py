@@ -9,7 +9,7 @@ from upload_adapters.memory import ManualClock, MemoryControlBucket
 from upload_core import events as ev
 from upload_core.errors import ArchiveUnavailableError, IdentityError, LockLostError
 from upload_core.logs import AppendLog, LogReader, mark_of
-from upload_core.recovery import Run
+from upload_core.recovery import Run, RunStep, run_step
 
 KEY = KEYS.validator_log
 FILES = {"a": b"first", "b": b"second", "c": b"third"}
@@ -184,3 +184,14 @@ def test_a_run_that_judged_a_file_is_not_gone_on_with_once_the_file_gets_a_new_c
     states = [delivery.run_state]
     delivery.apply(ev.FileRequeued(0), 0)
     assert [*states, delivery.run_state] == [Run.STARTED, Run.OUTDATED]
+
+
+def test_nor_is_one_that_came_up_before_anybody_heard_of_it():
+    world = World(FILES, bad=["a"])
+    world.client().run()
+    delivery = world.real["journal"].replayed()
+    delivery.facts.run_open, delivery.facts.stop_reported, delivery.facts.run_started = True, False, False
+    states = [delivery.run_state]
+    delivery.apply(ev.FileRequeued(0), 0)
+    assert [*states, delivery.run_state] == [Run.REQUESTED, Run.REQUEST_OUTDATED]
+    assert run_step(delivery.run_state, validator_at_work=True) is RunStep.END_ORPHAN
