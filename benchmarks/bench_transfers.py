@@ -106,7 +106,7 @@ def inherited() -> dict[str, str]:
 # --- the peers -----------------------------------------------------------------------------------
 
 
-def _peer(name: str) -> str:
+def peer(name: str) -> str:
     found = PEERS / "bin" / name
     if name == "s5cmd":  # what lies in bin/ is a script of Python's that starts it
         found = next(PEERS.glob("lib/python*/site-packages/s5cmd/bin/s5cmd"), found)
@@ -120,7 +120,7 @@ def s5cmd(workers: int | None) -> Callable[[WorkSet, Sink], Cost]:
 
     def run(work: WorkSet, sink: Sink) -> Cost:
         chosen = () if workers is None else ("--numworkers", str(workers))
-        command = [_peer("s5cmd"), "--endpoint-url", sink.url, "--log", "error", *chosen]
+        command = [peer("s5cmd"), "--endpoint-url", sink.url, "--log", "error", *chosen]
         trust = {} if sink.ca is None else {"AWS_CA_BUNDLE": str(sink.ca)}
         return measured([*command, "cp", f"{work.source}/", f"s3://{BUCKET}/"], **trust)
 
@@ -132,13 +132,13 @@ def rclone(work: WorkSet, sink: Sink) -> Cost:
     store = f":s3,provider=Other,env_auth,force_path_style,no_check_bucket,no_head,endpoint='{sink.url}':{BUCKET}"
     trust = [] if sink.ca is None else ["--ca-cert", str(sink.ca)]
     transfers = ["--transfers", "16", "--checkers", "16"]
-    return measured([_peer("rclone"), "copy", *transfers, *trust, str(work.source), store])
+    return measured([peer("rclone"), "copy", *transfers, *trust, str(work.source), store])
 
 
 def aws_cli(work: WorkSet, sink: Sink) -> Cost:
     """As it comes."""
     trust = [] if sink.ca is None else ["--ca-bundle", str(sink.ca)]
-    command = [_peer("aws"), "--endpoint-url", sink.url, *trust, "s3", "cp", "--recursive", "--quiet"]
+    command = [peer("aws"), "--endpoint-url", sink.url, *trust, "s3", "cp", "--recursive", "--quiet"]
     return measured([*command, str(work.source), f"s3://{BUCKET}/"])
 
 

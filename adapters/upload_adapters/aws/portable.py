@@ -58,7 +58,7 @@ class BucketRecipe:
         def client(config: Any) -> Any:
             if self.addressing is not None:
                 config = config.merge(type(config)(s3={**(config.s3 or {}), "addressing_style": self.addressing}))
-            made = session.client("s3", config=config, endpoint_url=self.endpoint_url, verify=self.trusted)
+            made = session.client("s3", config=config, endpoint_url=self.endpoint_url, verify=self.trusted or None)
             server_clock.watch(made)
             return made
 
