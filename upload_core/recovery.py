@@ -111,7 +111,9 @@ RUN_CASES: Final = (
     RunCase(Run.NONE, True, RunStep.END_ORPHAN, "it was told of files by a journal that is gone"),
     RunCase(Run.REQUESTED, False, RunStep.START_AGAIN, "the request or its answer was lost"),
     RunCase(Run.REQUESTED, True, RunStep.ATTACH, "the request took effect, only its answer was lost"),
-    RunCase(Run.REQUEST_OUTDATED, False, RunStep.START_AGAIN, "if it comes up yet, it reads the index that is written anew"),
+    RunCase(
+        Run.REQUEST_OUTDATED, False, RunStep.START_AGAIN, "if it comes up yet, it reads the index that is written anew"
+    ),
     RunCase(Run.REQUEST_OUTDATED, True, RunStep.END_ORPHAN, "it has read the index before, and would die of that file"),
     RunCase(Run.STARTED, False, RunStep.START, "the validator ended with the process that drove it, or died"),
     RunCase(Run.STARTED, True, RunStep.ATTACH, "what it was told is in our log: nothing is told twice"),
