@@ -59,16 +59,17 @@ class AppendLog:
         assert not rows or rows.endswith(b"\n"), "the validator dies of a split row"
         if not rows.startswith(self._in_doubt):
             raise NotReadyError(f"append the rows of {self._key} whose fate is unknown once more before any others")
-        size = self.size()
-        landed = self._landed(size, rows) if self._in_doubt else 0
+        size, again = self.size(), bool(self._in_doubt)
+        landed = self._landed(size, rows) if again else 0
         # Set before the request: whatever ends it without an answer leaves the doubt behind.
         self._in_doubt = rows
         trouble = ""
-        for attempt in range(ATTEMPTS_MAX):
+        for _ in range(ATTEMPTS_MAX):
             if landed == len(rows):
                 break
-            if attempt:
-                self._again()
+            if again:
+                self._again()  # the look at the tail may have taken any time
+            again = True
             try:
                 self._control.append(self._key, rows[landed:], offset=size + landed)
                 landed = len(rows)

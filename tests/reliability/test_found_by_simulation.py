@@ -173,6 +173,30 @@ def test_an_append_is_repeated_only_if_the_lock_is_still_ours(control):
     assert asked == [0]
 
 
+def test_nor_is_one_that_an_earlier_call_left_in_doubt(control):
+    ours = [True]
+
+    class Lost(MemoryControlBucket):
+        def append(self, key, data, *, offset):
+            raise ArchiveUnavailableError("no route")
+
+        def read(self, key, start=0):
+            raise ArchiveUnavailableError("no route")
+
+    def again():
+        if not ours[0]:
+            raise LockLostError("somebody else's")
+
+    bucket = Lost(ManualClock())
+    log = AppendLog(bucket, KEYS.client_log, 0, again)
+    with pytest.raises(ArchiveUnavailableError):
+        log.append(b"row\n")
+    log._control, ours[0] = control, False  # the network is back, and the lock is gone
+    with pytest.raises(LockLostError):
+        log.append(b"row\n")
+    assert control.size(KEYS.client_log) == 0
+
+
 # --- a new chance beside a run at work -----------------------------------------------------------
 
 
