@@ -16,6 +16,8 @@ PYTHON ?=
 VENV ?= .venv
 INTEROP ?= .venv-interop
 PEERS ?= .venv-peers
+OTHER ?= .venv-other
+OTHER_PYTHON ?=
 WORKERS ?= 2
 ARGS ?=
 SIZE ?= nightly
@@ -48,9 +50,9 @@ fix: $(VENV)/.dev
 bench: $(VENV)/.bench $(PEERS)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-soak: $(VENV)/.dev $(INTEROP)/.installed
+soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed
 	@scripts/install-system-packages
-	UPLOAD_CORE_SIZE=$(SIZE) $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
+	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_OTHER_PYTHON=$(abspath $(OTHER))/bin/python $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
 
 docs: $(VENV)/.dev
 	@scripts/cog -r
@@ -65,7 +67,7 @@ coverage: $(VENV)/.dev $(INTEROP)/.installed
 	$(BIN)/coverage report --include='upload_core/*' --fail-under=95
 
 clean:
-	rm -rf $(VENV) $(INTEROP) $(PEERS) build dist htmlcov .coverage .coverage.* .hypothesis
+	rm -rf $(VENV) $(INTEROP) $(PEERS) $(OTHER) build dist htmlcov .coverage .coverage.* .hypothesis
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -95,6 +97,13 @@ $(INTEROP)/.installed: tests/interop/requirements.txt
 	@scripts/make-venv "$(INTEROP)" $(PYTHON)
 	@echo "Installing the archive's own package into $(INTEROP)"
 	@$(INTEROP)/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/interop/requirements.txt
+	@touch $@
+
+# Another Python, on which the same seeds must give the same bytes: OTHER_PYTHON=python3.13, or the newest one found.
+$(OTHER)/.installed: pyproject.toml
+	@scripts/make-venv "$(OTHER)" $(OTHER_PYTHON)
+	@echo "Installing upload-core into $(OTHER)"
+	@$(OTHER)/bin/python -m pip --disable-pip-version-check install --quiet --editable .
 	@touch $@
 
 # Programs that transfers are measured beside; one of them wants a botocore of its own.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from work_sets import WorkSet
 
 OUTAGE_S: Final = 20.0
 LOOK_S: Final = 0.01
+SETTLED_S: Final = 0.3
 
 Command = Callable[[WorkSet, str], Sequence[str]]
 
@@ -90,7 +92,8 @@ class _Ours:
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     environment = {**inherited(), **KEYS}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    silent = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdout=silent, stderr=silent, start_new_session=True)
 
 
 def _until(sink: Sink, bytes_stored: int, process: subprocess.Popen[bytes]) -> None:
@@ -105,7 +108,7 @@ def _killed(command: Command, work: WorkSet) -> Outcome:
     with Sink(buckets=[BUCKET]) as sink:
         first = _start(command(work, sink.url))
         _until(sink, work.bytes // 2, first)
-        first.kill()
+        os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         second = _start(command(work, sink.url))
         code = second.wait(PATIENCE_S)
@@ -118,8 +121,11 @@ def _cut_off(command: Command, work: WorkSet) -> Outcome:
     with Sink(buckets=[BUCKET]) as sink:
         process = _start(command(work, sink.url))
         _until(sink, work.bytes // 4, process)
+        os.killpg(process.pid, signal.SIGSTOP)  # so that nothing arrives uncounted
+        time.sleep(SETTLED_S)
         port, before = sink.port, sink.stats()
         sink.close()
+        os.killpg(process.pid, signal.SIGCONT)
         time.sleep(OUTAGE_S)
         with Sink(buckets=[BUCKET], port=port) as again:
             code = process.wait(PATIENCE_S)
