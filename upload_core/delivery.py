@@ -87,6 +87,8 @@ class Delivery:
     """
     run_seen_ms: int = 0
     """When this session first heard of the run at work, 0 once that has shown that it follows our log; derived as well."""
+    run_accepted_ms: int = 0
+    """When the pipeline last answered that it starts a run, which can be minutes after it was asked; derived as well."""
     _hints: list[int] = attrs.field(factory=lambda: [0] * len(FILE_STATES), repr=False)
 
     @classmethod
@@ -242,6 +244,8 @@ class Delivery:
                 self.run_seen_ms = time_ms
             elif isinstance(event, ev.ValidatorKeptAlive):
                 self.run_seen_ms = 0
+            elif isinstance(event, ev.PipelineAccepted):
+                self.run_accepted_ms = time_ms
             if isinstance(event, ev.IndexRevised):
                 self._extend(event.files - len(self.states))
         self.facts.seq += 1

@@ -38,7 +38,7 @@ class Limits:
     lock_staleness_s: float = 3600.0
     """A lock object older than this may be taken over (LOCK_STALENESS_THRESHOLD)."""
     validator_start_s: float = 300.0
-    """How long the `init` row may take after the pipeline was asked."""
+    """How long the `init` row may take after the pipeline answered."""
     validator_blind_s: float = 15.0
     """How long after its first word the validator may not have found its place in our log; what is written before is
     never read. A keepalive of its own, written every 10 s of quiet, says that it has."""

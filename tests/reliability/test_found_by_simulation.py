@@ -134,6 +134,33 @@ def test_the_only_file_is_announced_once_the_validator_listens():
     assert summary.seconds < 30
 
 
+def test_a_validator_has_its_time_from_the_answer_on_however_late_that_came():
+    world = World({"only": b"one"}, bad=[])
+    clock = world.ports.clock
+
+    class Late(OddPipeline):
+        def start(self, **request):
+            answer = super().start(**request)
+            found, began_ms = self.control.read(KEYS.validator_log), self.clock.now_ms()
+            assert found is not None
+            self.control.delete(KEYS.validator_log)
+            clock.advance(290)  # the archive looks for a machine before it answers
+            self.init, self.due_ms = found[0], began_ms + 350_000
+            return answer
+
+        def _turn(self, key):
+            if self.init and key == KEYS.validator_log and self.clock.now_ms() >= self.due_ms:
+                init, self.init = self.init, b""
+                self.write(init)
+            super()._turn(key)
+
+    pipeline = Late(world.real["control"], clock, lambda odd, path: [odd.row("validation", path)])
+    pipeline.init = b""
+    replace_port(world, pipeline=pipeline)
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 1
+
+
 def test_a_session_that_ends_before_the_validator_listens_leaves_the_run_to_the_next():
     world = World(FILES, bad=[])
     pipeline = Blind(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
