@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 import work_sets
-from bench_transfers import BUCKET, KEYS
 from figures import Figure, Scale, interleave, number, wall
+from programs import BUCKET, KEYS
 from sink_server import Sink
 from work_sets import WorkSet
 

@@ -6,21 +6,18 @@ Each program is started again with the same command, as a person would. What was
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import programs
 import work_sets
-from bench_resume import PATIENCE_S, TRANSPORT
-from bench_transfers import BUCKET, KEYS, THREADS, inherited, peer
-from deliver_to_sink import start_validator
-from figures import ROOT, Figure, Goal, Scale, number
+from bench_resume import PATIENCE_S
+from figures import Figure, Goal, Scale, number
+from programs import BUCKET, Ours
 from sink_server import Sink
 from work_sets import WorkSet
 
@@ -30,28 +27,12 @@ SETTLED_S: Final = 0.3
 
 Command = Callable[[WorkSet, str], Sequence[str]]
 
-
-def _s5cmd(work: WorkSet, url: str) -> Sequence[str]:
-    return [peer("s5cmd"), "--endpoint-url", url, "--log", "error", "cp", f"{work.source}/", f"s3://{BUCKET}/"]
-
-
-def _rclone(work: WorkSet, url: str) -> Sequence[str]:
-    store = f":s3,provider=Other,env_auth,force_path_style,no_check_bucket,no_head,endpoint='{url}':{BUCKET}"
-    return [peer("rclone"), "copy", str(work.source), store]
-
-
-def _boto3(work: WorkSet, url: str) -> Sequence[str]:
-    program = str(ROOT / "benchmarks" / "peer_boto3.py")
-    what = ["--source", str(work.source), "--index", str(work.index), "--threads", "2"]
-    return [sys.executable, program, "upload_file", *what, "--url", url, "--bucket", BUCKET]
-
-
-def _aws_cli(work: WorkSet, url: str) -> Sequence[str]:
-    command = [peer("aws"), "--endpoint-url", url, "s3", "cp", "--recursive", "--quiet"]
-    return [*command, str(work.source), f"s3://{BUCKET}/"]
-
-
-PEERS: Final[dict[str, Command]] = {"s5cmd": _s5cmd, "rclone": _rclone, "upload_file": _boto3, "aws cli": _aws_cli}
+PEERS: Final[dict[str, Command]] = {
+    "s5cmd": programs.s5cmd,
+    "rclone": programs.rclone,
+    "upload_file": lambda work, url: programs.boto3(work, url, "upload_file", 2),
+    "aws cli": programs.aws_cli,
+}
 
 
 @dataclass(frozen=True)
@@ -64,36 +45,9 @@ class Outcome:
     code: int
 
 
-class _Ours:
-    """Our own client, with a journal that outlives the process and a validator of its own."""
-
-    def __init__(self, work: WorkSet, kind: str) -> None:
-        self.directory = tempfile.mkdtemp(prefix="run-", dir=work_sets.PLACE)
-        self._place = tempfile.mkdtemp()
-        self._socket = os.path.join(self._place, "socket")
-        self.validator = start_validator(self.directory, self._socket)
-        self._kind = kind
-
-    def __call__(self, work: WorkSet, url: str) -> Sequence[str]:
-        program = str(ROOT / "benchmarks" / "deliver_to_sink.py")
-        what = ["--source", str(work.source), "--index", str(work.index), "--directory", self.directory]
-        where = ["--url", url, "--bucket", BUCKET, "--validator", self._socket]
-        how = ["--transport", TRANSPORT, "--threads", str(THREADS[TRANSPORT][self._kind])]
-        return [sys.executable, program, *what, *where, *how]
-
-    def close(self) -> None:
-        self.validator.kill()
-        self.validator.wait()
-        if self.validator.stdout is not None:
-            self.validator.stdout.close()
-        shutil.rmtree(self.directory)
-        shutil.rmtree(self._place)
-
-
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    environment = {**inherited(), **KEYS}
     silent = subprocess.DEVNULL
-    return subprocess.Popen(command, env=environment, stdout=silent, stderr=silent, start_new_session=True)
+    return subprocess.Popen(command, env=programs.environment(), stdout=silent, stderr=silent, start_new_session=True)
 
 
 def _until(sink: Sink, bytes_stored: int, process: subprocess.Popen[bytes]) -> None:
@@ -136,11 +90,8 @@ def _cut_off(command: Command, work: WorkSet) -> Outcome:
 
 def _everybody(trouble: Callable[[Command, WorkSet], Outcome], work: WorkSet, kind: str) -> dict[str, Outcome]:
     found = {name: trouble(command, work) for name, command in PEERS.items()}
-    ours = _Ours(work, kind)
-    try:
-        found["ours"] = trouble(ours, work)
-    finally:
-        ours.close()
+    with Ours(kind) as delivery:
+        found["ours"] = trouble(delivery.command, work)
     return found
 
 

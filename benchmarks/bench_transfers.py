@@ -7,35 +7,21 @@ verdicts included; the server's and the validator's are nobody's. That every fil
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
+import programs
 import work_sets
-from deliver_to_sink import TRANSPORTS, start_validator
-from figures import ROOT, Figure, Goal, Scale, interleave, number, per
+from deliver_to_sink import TRANSPORTS
+from figures import Figure, Goal, Scale, interleave, number, per
+from programs import BUCKET, Ours
 from sink_server import Sink, program
 from work_sets import WorkSet
 
-BUCKET: Final = "bucket"
-PEERS: Final = Path(os.environ.get("PEERS", ROOT / ".venv-peers")).absolute()
-KEYS: Final = {
-    "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-    "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    "AWS_REGION": "us-east-1",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "RCLONE_CONFIG": os.devnull,
-}
 UPLOAD_FILE: Final = "upload_file as mast-transfer-tools calls it, with its own threshold and parts"
 FEW: Final = 2
 """Rounds of what takes half a minute each and is far from the rest."""
@@ -82,12 +68,12 @@ class Contender:
         return float(statistics.median(getattr(cost, what) for cost in self.costs))
 
 
-def measured(command: Sequence[str], **environment: str) -> Cost:
+def measured(command: Sequence[str], **more: str) -> Cost:
     """Run a program to its end; raises `RuntimeError` with what it said if it fails."""
     with tempfile.NamedTemporaryFile("r") as out:
         done = subprocess.run(
             [str(program("measure")), out.name, *command],
-            env={**inherited(), **KEYS, **environment},
+            env=programs.environment(**more),
             capture_output=True,
             text=True,
             check=False,
@@ -98,48 +84,29 @@ def measured(command: Sequence[str], **environment: str) -> Cost:
     return Cost(found["wall_s"], found["cpu_s"], found["rss_kib"], done.stdout)
 
 
-def inherited() -> dict[str, str]:
-    """Our environment, in which Python may keep what it compiled: nobody compiles a program at each start."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
 # --- the peers -----------------------------------------------------------------------------------
-
-
-def peer(name: str) -> str:
-    found = PEERS / "bin" / name
-    if name == "s5cmd":  # what lies in bin/ is a script of Python's that starts it
-        found = next(PEERS.glob("lib/python*/site-packages/s5cmd/bin/s5cmd"), found)
-    if not found.exists():
-        raise RuntimeError(f"{found} is missing; `make {PEERS.name}/.installed` installs the peers")
-    return str(found)
 
 
 def s5cmd(workers: int | None) -> Callable[[WorkSet, Sink], Cost]:
     """With so many workers, or its own 256."""
 
     def run(work: WorkSet, sink: Sink) -> Cost:
-        chosen = () if workers is None else ("--numworkers", str(workers))
-        command = [peer("s5cmd"), "--endpoint-url", sink.url, "--log", "error", *chosen]
         trust = {} if sink.ca is None else {"AWS_CA_BUNDLE": str(sink.ca)}
-        return measured([*command, "cp", f"{work.source}/", f"s3://{BUCKET}/"], **trust)
+        return measured(programs.s5cmd(work, sink.url, workers), **trust)
 
     return run
 
 
 def rclone(work: WorkSet, sink: Sink) -> Cost:
-    """With as many transfers as suit two cores, and without the requests that it can do without."""
-    store = f":s3,provider=Other,env_auth,force_path_style,no_check_bucket,no_head,endpoint='{sink.url}':{BUCKET}"
+    """With as many transfers as suit two cores."""
     trust = [] if sink.ca is None else ["--ca-cert", str(sink.ca)]
-    transfers = ["--transfers", "16", "--checkers", "16"]
-    return measured([peer("rclone"), "copy", *transfers, *trust, str(work.source), store])
+    return measured([*programs.rclone(work, sink.url), *trust])
 
 
 def aws_cli(work: WorkSet, sink: Sink) -> Cost:
     """As it comes."""
     trust = [] if sink.ca is None else ["--ca-bundle", str(sink.ca)]
-    command = [peer("aws"), "--endpoint-url", sink.url, *trust, "s3", "cp", "--recursive", "--quiet"]
-    return measured([*command, str(work.source), f"s3://{BUCKET}/"])
+    return measured([*programs.aws_cli(work, sink.url), *trust])
 
 
 def boto3(how: str, threads: int) -> Callable[[WorkSet, Sink], Cost]:
@@ -147,9 +114,7 @@ def boto3(how: str, threads: int) -> Callable[[WorkSet, Sink], Cost]:
 
     def run(work: WorkSet, sink: Sink) -> Cost:
         trust = [] if sink.ca is None else ["--ca", str(sink.ca)]
-        what = ["--source", str(work.source), "--index", str(work.index), "--threads", str(threads)]
-        where = ["--url", sink.url, "--bucket", BUCKET, *trust]
-        return measured([sys.executable, str(ROOT / "benchmarks" / "peer_boto3.py"), how, *what, *where])
+        return measured([*programs.boto3(work, sink.url, how, threads), *trust])
 
     return run
 
@@ -167,37 +132,17 @@ def floor(connections: int) -> Callable[[WorkSet, Sink], Cost]:
 
 # --- ours ----------------------------------------------------------------------------------------
 
-THREADS: Final[Mapping[str, Mapping[str, int]]] = {
-    "curl": {"small": 64, "tiny": 64, "medium": 8, "large": 4, "latency": 384},
-    "boto3": {"small": 2, "tiny": 2, "medium": 4, "large": 2, "latency": 64},
-}
-"""Transfers at a time, by transport and kind of work; boto3's small files get slower with each thread."""
-
 
 def ours(transport: str, kind: str) -> Callable[[WorkSet, Sink], Cost]:
     """A delivery from index to the last verdict; the validator is not in its process tree."""
 
     def run(work: WorkSet, sink: Sink) -> Cost:
-        directory = tempfile.mkdtemp(prefix="run-", dir=work_sets.PLACE)  # on a real disk: the syncs count
-        with tempfile.TemporaryDirectory() as place:
-            socket = os.path.join(place, "socket")
-            validator = start_validator(directory, socket)
-            try:
-                trust = [] if sink.ca is None else ["--ca", str(sink.ca)]
-                what = ["--source", str(work.source), "--index", str(work.index), "--directory", directory]
-                where = ["--url", sink.url, "--bucket", BUCKET, "--validator", socket, *trust]
-                how = ["--transport", transport, "--threads", str(THREADS[transport][kind])]
-                program = str(ROOT / "benchmarks" / "deliver_to_sink.py")
-                cost = measured([sys.executable, program, *what, *where, *how])
-                if validator.wait(timeout=60):
-                    raise RuntimeError("the validator was not told of every file")
-                return cost
-            finally:
-                validator.kill()
-                validator.wait()
-                if validator.stdout is not None:
-                    validator.stdout.close()
-                shutil.rmtree(directory)
+        with Ours(kind, transport) as delivery:
+            trust = [] if sink.ca is None else ["--ca", str(sink.ca)]
+            cost = measured([*delivery.command(work, sink.url), *trust])
+            if delivery.validator.wait(timeout=60):
+                raise RuntimeError("the validator was not told of every file")
+            return cost
 
     return run
 

@@ -30,12 +30,11 @@ class SentBytes:
         """To be told of each batch once it is applied."""
         part_sizes, uploads = self._part_sizes, delivery.uploads
         for event in events:
-            kind = type(event)  # compared one by one, since nearly all events are of kinds that count nothing
-            if kind is ev.TransferCompleted:
-                if part_sizes.pop(event.file, None) is None:  # type: ignore[attr-defined]
-                    self.total += event.size  # type: ignore[attr-defined]
-            elif kind not in _COUNTED:
-                continue
+            if isinstance(event, ev.TransferCompleted):
+                if part_sizes.pop(event.file, None) is None:
+                    self.total += event.size
+            elif type(event) not in _COUNTED:
+                continue  # nearly all events: asked once instead of kind by kind
             elif isinstance(event, ev.TransferStarted):
                 part_sizes.pop(event.file, None)
                 if uploads and (upload := uploads.get(event.file)) is not None:

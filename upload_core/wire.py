@@ -13,6 +13,7 @@ from itertools import islice
 import attrs
 import msgspec
 
+from upload_core.events import OK
 from upload_core.ports import TransferType
 from upload_core.timestamps import iso
 
@@ -120,8 +121,8 @@ def encode_ok_rows(refs: Sequence[str], time_ms: int, category: str, agent_id: s
     """What `encode_rows` makes of a row for each ref with this time, category and agent id, status `ok` and no message."""
     together = "\n".join(refs)
     if not all(refs) or together.count("\n") != len(refs) - 1 or _NOT_PLAIN.search(together):
-        return encode_rows((time_ms, category, ref, "ok", "", agent_id) for ref in refs)
-    sample = encode_rows([(time_ms, category, "@", "ok", "", agent_id)]).decode()
+        return encode_rows((time_ms, category, ref, OK, "", agent_id) for ref in refs)
+    sample = encode_rows([(time_ms, category, "@", OK, "", agent_id)]).decode()
     before, _, after = sample.partition("@")
     return (before + together.replace("\n", after + before) + after).encode()
 

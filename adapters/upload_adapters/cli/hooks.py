@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import subprocess
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -35,6 +33,9 @@ def finish(command: str, summary: Summary) -> str:
 
     It is split into words like a shell's line, but no shell runs it: what a name or a message holds is never executed.
     """
+    import shlex
+    import subprocess  # a session without a hook starts without it
+
     try:
         words = shlex.split(command)
         done = subprocess.run(

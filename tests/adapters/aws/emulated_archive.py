@@ -35,6 +35,18 @@ QUICK = Limits(
     validator_stop_s=10.0,
     outage_s=20.0,
 )
+SIGNED_IN = """
+[deployment]
+name = "mast-test"
+region = "us-east-1"
+
+[identity]
+kind = "cognito"
+issuer = "{issuer}"
+client_id = "{client_id}"
+identity_pool_id = "us-east-1:01234567-89ab-cdef-0123-456789abcdef"
+"""
+"""The deployment file of an archive whose people sign in."""
 ROLE = f"arn:aws:iam::000000000000:role/{STEM}-{DATASET}-{DELIVERY}-role"
 
 

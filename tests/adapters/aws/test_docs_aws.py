@@ -6,7 +6,7 @@ import urllib.parse
 import pytest
 
 from tests.adapters.aws.cognito_stand_in import CLIENT_ID, CognitoStandIn
-from tests.adapters.aws.emulated_archive import ROLE, EmulatedArchive
+from tests.adapters.aws.emulated_archive import ROLE, SIGNED_IN, EmulatedArchive
 from tests.adapters.aws.test_signed_in_delivery import ADDRESS, sign_in_at
 from tests.pages import DOCS, Desk
 from tests.proxies import OpeningProxy
@@ -46,17 +46,7 @@ def follow(page, root, *, answer=None, **env):
 def test_signing_in_without_a_browser_is_as_the_page_says(aws, tmp_path):
     with CognitoStandIn() as cognito:
         cognito.roles = [ROLE]
-        settings = f"""
-[deployment]
-name = "mast-test"
-region = "us-east-1"
-
-[identity]
-kind = "cognito"
-issuer = "{cognito.url}"
-client_id = "{CLIENT_ID}"
-identity_pool_id = "us-east-1:01234567-89ab-cdef-0123-456789abcdef"
-"""
+        settings = SIGNED_IN.format(issuer=cognito.url, client_id=CLIENT_ID)
         archive = made(aws, tmp_path, settings=settings)
         pasted = []
 

@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from tests.adapters.aws.cognito_stand_in import CLIENT_ID, CognitoStandIn
-from tests.adapters.aws.emulated_archive import ROLE, EmulatedArchive
+from tests.adapters.aws.emulated_archive import ROLE, SIGNED_IN, EmulatedArchive
 from tests.command_line import COMMAND, environment
 from tests.emulator import Fault
 from upload_adapters.console import TerminalConsole
@@ -61,17 +61,7 @@ def archive(aws, tmp_path, monkeypatch, cognito):
         if "KEY" not in name:
             monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    settings = f"""
-[deployment]
-name = "mast-test"
-region = "us-east-1"
-
-[identity]
-kind = "cognito"
-issuer = "{cognito.url}"
-client_id = "{CLIENT_ID}"
-identity_pool_id = "us-east-1:01234567-89ab-cdef-0123-456789abcdef"
-"""
+    settings = SIGNED_IN.format(issuer=cognito.url, client_id=CLIENT_ID)
     made = EmulatedArchive(aws, tmp_path, settings=settings)
     yield made
     made.close()
