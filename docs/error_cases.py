@@ -635,7 +635,7 @@ CASES = (
         E.JournalDamagedError,
         "a record of the journal was changed or lost",
         _damaged,
-        ("events-000001.ndjson", "is damaged after record", "restore the segment from a copy"),
+        ("events-000001.ndjson", "is damaged after record", "Restore the segment from a copy"),
         "It was left untouched. Without a copy: move the journal away and deliver again; what is stored and valid is "
         "recognised and not sent again.",
     ),

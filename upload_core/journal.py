@@ -11,7 +11,7 @@ import functools
 import operator
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -309,17 +309,20 @@ def decode_record(line: bytes) -> Record:
         raise JournalDamagedError(f"not a journal record: {printable(str(error), 200)}") from error
 
 
-def read_records(chunks: Iterable[bytes], start: Position) -> Iterator[Record]:
-    """Every record of a segment after `start`, verified; ends quietly before a tail that is not whole."""
+def read_records(chunks: Iterable[bytes], start: Position) -> Generator[Record, None, tuple[Position, bool]]:
+    """Every record of a segment after `start`, verified; returns where they end, and if that is the end, as `replay` does."""
+    position = start
     try:
-        for piece, before, _ in _pieces(chunks, start):
+        for piece, before, after in _pieces(chunks, start):
             for number, line in enumerate(piece.split(b"\n")[:-1], before.seq + 1):
                 record = decode_record(line)
                 if record.seq != number:
                     raise _misnumbered(number)
                 yield record
+            position = after
     except _Tail:
-        return
+        return position, False
+    return position, True
 
 
 def read_pieces(chunks: Iterable[bytes], start: Position) -> Iterator[tuple[bytes, Position]]:

@@ -26,7 +26,7 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
-from upload_core.journal import Header, Position, encode_header, encode_together, is_torn
+from upload_core.journal import Header, Position, encode_header, encode_together
 from upload_core.text import printable
 from upload_core.timestamps import parse_iso
 
@@ -177,12 +177,6 @@ class DirectoryJournal:
         path = self._segment(end.segment)
         data = path.read_bytes()
         tail = data[end.offset :]
-        if not reader.at_last_segment() or not is_torn(tail, end.seq):
-            raise JournalDamagedError(
-                f"{path} is damaged after record {end.seq} (offset {end.offset}), and more than an unfinished last "
-                "batch is affected; nothing was changed. Restore the segment from a copy, or move the journal away "
-                "and deliver again: what is stored and valid is recognised and not sent again"
-            )
         kept = _free_name(path.with_name(path.name + ".torn"))
         write_durably(kept, [data])
         write_durably(path, [data[: end.offset]])

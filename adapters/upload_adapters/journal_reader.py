@@ -92,24 +92,28 @@ class JournalReader:
         return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
     def advance(self) -> bool:
-        """Replay what is there beyond `position`; False if a damaged or unfinished tail follows.
+        """Replay what is there beyond `position`; False if an unfinished batch follows.
 
-        Raises `JournalDamagedError`, `JournalVersionError`.
+        Such a batch is being written, or was when its process died. Raises `JournalDamagedError` if more than that is not
+        whole, and `JournalVersionError`.
         """
         if not self._started:
             self._begin()
-        segment = self.path / segment_name(self.position.segment)
-        whole = self._replay(segment)
-        while not self.at_last_segment():
-            # a tail that was being written a moment ago is whole by the time its segment has a successor
-            if not whole and not self._replay(segment):
-                raise JournalDamagedError(
-                    f"{segment} is damaged after record {self.position.seq} (offset {self.position.offset}) and is "
-                    "not the last segment; nothing was changed. Restore it from a copy"
-                )
-            segment = self.path / segment_name(self.position.segment + 1)
-            self.header, self.position = self._header_of(self.position.segment + 1, self.position)
-            whole = self._replay(segment)
+        refused: Position | None = None
+        while True:
+            # looked up before it is read: a segment that has a successor is not written to any more
+            followed = not self.at_last_segment()
+            whole = self._replay()
+            if followed and whole:
+                self.header, self.position = self._header_of(self.position.segment + 1, self.position)
+            elif not followed and (whole or self._is_unfinished(self.position)):
+                break
+            elif followed or self.position == refused:
+                raise self._damaged(self.position)
+            else:
+                refused = (
+                    self.position
+                )  # a writer may have gone on between the two looks; damage is there at the next one
         try:
             self.delivery.refresh_derived()
         except IllegalEventError as error:
@@ -118,37 +122,31 @@ class JournalReader:
         return whole
 
     def records(self) -> Iterator[Record]:
-        """Every whole, verified record from the first, none left out; ends quietly before a tail that is not whole.
+        """Every verified record from the first, none left out; ends quietly before an unfinished last batch.
 
-        Raises `JournalDamagedError` where a record is missing before others.
+        Raises `JournalDamagedError` where anything else is not whole, after the records before it.
         """
-        seq = 0
-        for number in range(1, self._last_segment() + 1):
-            _, start = self._header_of(number, None)
-            if start.seq != seq:
+        seq, last = 0, self._last_segment()
+        for number in range(1, last + 1):
+            _, end = self._header_of(number, None)
+            if end.seq != seq:
                 raise JournalDamagedError(
                     f"{self.path} has a gap: record {seq} is followed by segment {number}, which begins with "
-                    f"{start.seq + 1}; restore what is before it from a copy"
+                    f"{end.seq + 1}; restore what is before it from a copy"
                 )
-            for record in read_records(_chunks(self.path / segment_name(number), start.offset), start):
-                seq = record.seq
-                yield record
+            refused: Position | None = None
+            while True:
+                end, whole = yield from read_records(_chunks(self.path / segment_name(number), end.offset), end)
+                if whole or (number == last and self._is_unfinished(end)):
+                    break
+                if number < last or end == refused:
+                    raise self._damaged(end)
+                refused = end  # as in `advance`
+            seq = end.seq
 
     def unfinished_bytes(self) -> int:
-        """How many bytes follow `position`, if they are at most one batch that is being written, or was when its process died.
-
-        Raises `JournalDamagedError` if they are more than that.
-        """
-        path = self.path / segment_name(self.position.segment)
-        with path.open("rb") as file:
-            file.seek(self.position.offset)
-            tail = file.read()
-        if tail and not is_torn(tail, self.position.seq):
-            raise JournalDamagedError(
-                f"{path} is damaged after record {self.position.seq} (offset {self.position.offset}), and more than an "
-                "unfinished last batch is affected; restore the segment from a copy"
-            )
-        return len(tail)
+        """How many bytes follow `position`."""
+        return len(self._tail(self.position))
 
     def pieces(self) -> Iterator[tuple[bytes, Position]]:
         """Everything from the first record up to `position` as verified lines, each piece with the place after it.
@@ -248,7 +246,24 @@ class JournalReader:
                 f"{path} is missing, although segments after it are there; nothing was changed. Restore it from a copy"
             ) from None
 
-    def _replay(self, segment: Path) -> bool:
+    def _tail(self, end: Position) -> bytes:
+        with (self.path / segment_name(end.segment)).open("rb") as file:
+            file.seek(end.offset)
+            return file.read()
+
+    def _is_unfinished(self, end: Position) -> bool:
+        """Whether what follows is at most one batch that is being written, or was when its process died."""
+        return is_torn(self._tail(end), end.seq)
+
+    def _damaged(self, end: Position) -> JournalDamagedError:
+        return JournalDamagedError(
+            f"{self.path / segment_name(end.segment)} is damaged after record {end.seq} (offset {end.offset}), and more than "
+            "an unfinished last batch is affected; nothing was changed. Restore the segment from a copy, or move the journal "
+            "away and deliver again: what is stored and valid is recognised and not sent again"
+        )
+
+    def _replay(self) -> bool:
+        segment = self.path / segment_name(self.position.segment)
         with _naming(segment):
             self.position, whole = replay(_chunks(segment, self.position.offset), self.position, self.delivery)
         return whole

@@ -42,8 +42,7 @@ def replay(journal: str | os.PathLike[str], until: int | str | datetime | None) 
     reader = JournalReader(journal)
     if not reader.exists():
         raise JournalError(f"there is no journal at {printable(str(journal), 300)}; name the one that deliver used")
-    if not reader.advance():
-        reader.unfinished_bytes()  # a moment beyond a damage must not be taken for the last one before it
+    reader.advance()
     if until is None:
         return reader.delivery, reader.position.seq, reader.position.time
     if isinstance(until, int):

@@ -121,7 +121,7 @@ def test_three_bad_apples_are_named_and_after_the_fix_exactly_they_are_sent(desk
     assert done.returncode == 1
     failed = last_json(done.stdout)["failed"]
     assert [(file["relpath"], file["state"]) for file in failed] == [(f"bad {n}", "invalid") for n in (1, 2, 3)]
-    assert "3 files invalid: ... is [bold]bad\\x1b[31m" in done.stderr
+    assert "3 files invalid: … is [bold]bad\\x1b[31m" in done.stderr
     status = desk.run("status", str(desk.journal), "--failed", "--json")
     assert status.returncode == 0
     assert last_json(status.stdout)["failed"] == failed

@@ -205,13 +205,49 @@ def test_an_unfinished_last_batch_is_noted_and_no_damage(finished, copied):
     assert "unfinished batch" in done.stdout
 
 
+READ_FROM_THE_START = (
+    ["history", "J", "file 00.txt"],
+    ["replay", "J", "--until", "5000"],
+    ["replay", "J", "--until", "2999-01-01 00:00:00"],
+    ["diff", "J", "start", "end"],
+    ["verify", "J"],
+    ["export", "J", "-o", "NEW.csv"],
+    ["report", "J", "-o", "NEW.html"],
+)
+READ_FROM_A_SNAPSHOT_ON = (["status", "J"], ["status", "J", "--follow"], ["replay", "J"])
+
+
+@pytest.mark.parametrize("command", READ_FROM_THE_START, ids=" ".join)
 @pytest.mark.parametrize("place", [0.3, 0.6])
-def test_damage_in_the_middle_is_exit_code_7(finished, copied, place):
-    segment = copied / "events-000001.ndjson"
+def test_damage_in_the_middle_is_exit_code_7_although_a_snapshot_lies_beyond_it(copied, place, command, capsys):
+    damage(copied, place)
+    assert_refused(copied, command, capsys)
+
+
+@pytest.mark.parametrize("command", [*READ_FROM_THE_START, *READ_FROM_A_SNAPSHOT_ON], ids=" ".join)
+def test_what_comes_before_a_damage_is_never_taken_for_the_whole(copied, command, capsys):
+    for snapshot in copied.glob("snapshot-*"):
+        snapshot.unlink()
+    damage(copied, 0.6)
+    assert_refused(copied, command, capsys)
+
+
+def damage(journal: Path, place: float) -> None:
+    """Flip one bit of its first segment."""
+    segment = journal / "events-000001.ndjson"
     data = bytearray(segment.read_bytes())
     data[int(len(data) * place)] ^= 4
     segment.write_bytes(data)
-    assert finished.run("verify", str(copied)).returncode == 7
+
+
+def assert_refused(journal: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    made = journal.with_name("made")
+    assert (
+        main([{"J": str(journal), "NEW.csv": f"{made}.csv", "NEW.html": f"{made}.html"}.get(w, w) for w in command])
+        == 7
+    )
+    assert "events-000001.ndjson is damaged after record" in capsys.readouterr().err
+    assert not list(journal.parent.glob("made*"))
 
 
 def test_a_changed_file_table_is_exit_code_7(finished, copied):

@@ -70,15 +70,21 @@ def test_no_everyday_event_is_shown():
 
 def test_the_report_groups_files_by_reason_and_names_a_few():
     failed = [FailedFile(f"a/{number}", "invalid", f"a/{number} is too short") for number in range(40)]
-    failed += [FailedFile(f"b/{number}", "failed", f"reason {number}") for number in range(10)]
+    failed += [FailedFile(f"b/{number}", "failed", f"reason {chr(97 + number)}") for number in range(10)]
     summary = Summary("incomplete", 1, COUNTS | {"invalid": 40, "failed": 10}, 50, 0, 0, 1.0, "", failed)
     lines = [text for text, _ in ending(summary)]
     assert lines[0] == "incomplete: 0 of 50 files valid"
-    assert "40 files invalid: ... is too short" in lines
+    assert "40 files invalid: … is too short" in lines
     assert lines.count("    a/0") == 1
     assert f"    and {40 - NAMES_MAX} more" in lines
     assert len(lines) < 4 * GROUPS_MAX
     assert lines[-1] == f"{10 - (GROUPS_MAX - 1)} files for {10 - (GROUPS_MAX - 1)} other reasons"
+
+
+def test_reasons_that_differ_in_numbers_are_one_and_a_name_is_no_part_of_words():
+    failed = [FailedFile(name, "failed", f"{size} bytes are missing") for size, name in enumerate("abcd", 5)]
+    summary = Summary("incomplete", 1, COUNTS | {"failed": 4}, 4, 0, 0, 1.0, "", failed)
+    assert "4 files failed: 5 bytes are missing (numbers as for the first)" in [text for text, _ in ending(summary)]
 
 
 def test_a_bug_is_exit_code_70_with_a_hint_and_on_request_its_traceback(monkeypatch, capsys, tmp_path):

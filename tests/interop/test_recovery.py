@@ -19,7 +19,7 @@ JOBS = 4
 
 def slow_down(archive, seconds, *, key="*", times=0):
     """Objects take that long to be stored, from now on; also when whoever sent them is gone."""
-    archive.aws.order(Fault("late", "PutObject", bucket=archive.transfer, key=key, seconds=seconds, times=times))
+    return archive.aws.order(Fault("late", "PutObject", bucket=archive.transfer, key=key, seconds=seconds, times=times))
 
 
 # --- killed --------------------------------------------------------------------------------------
@@ -188,14 +188,15 @@ def temporary(archive):
 
 
 def test_credentials_that_expire_end_the_session_in_order_and_new_ones_go_on_at_once(archives, providers):
-    files = some_files(50)
+    files = some_files(150)  # far more than can be sent until they expire
     archive = archives()
     provider = providers(archive, files, variables=temporary(archive))
-    slow_down(archive, 1)
+    slow = slow_down(archive, 1)
     process = provider.start(*provider.delivering)
     archive.wait_for(archive.verdicts, "nothing is judged")
     archive.aws.keyring.expire_all("provider")
     ended = provider.end(process)
+    slow.times = slow.fired
     assert (ended.code, ended.summary["outcome"]) == (5, "interrupted"), ended.stderr
     assert "credentials" in ended.stderr
     assert ended.summary["counts"]["failed"] == 0

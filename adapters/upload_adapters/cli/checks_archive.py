@@ -11,9 +11,8 @@ from upload_adapters import deployments
 from upload_adapters.cli.checks import Check, Finding, disk, fail, ok, warn
 from upload_adapters.cli.output import files, size, span
 from upload_adapters.clock import SystemClock
-from upload_adapters.journal_reader import JournalReader, segment_name
+from upload_adapters.journal_reader import JournalReader
 from upload_core.errors import ConfigurationError, JournalDamagedError, JournalVersionError, UploadClientError
-from upload_core.journal import is_torn
 from upload_core.text import printable
 
 if TYPE_CHECKING:
@@ -45,11 +44,6 @@ def journal(path: Path) -> Check:
         except (JournalDamagedError, JournalVersionError) as error:
             yield fail("journal", str(error), REMEDY, 7)
             return
-        if not whole and not _torn(reader):
-            end = reader.position
-            damage = f"{segment_name(end.segment)} is damaged after record {end.seq:,} (offset {end.offset:,})"
-            yield fail("journal", damage, REMEDY, 7)
-            return
         held = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
         found = f"{reader.position.seq:,} records of {files(len(reader.delivery))}, {size(held)}, all whole"
         watch = Watch(str(path))
@@ -67,14 +61,6 @@ def journal(path: Path) -> Check:
         yield from disk(path, "journal disk")()
 
     return check
-
-
-def _torn(reader: JournalReader) -> bool:
-    """Whether what follows the last whole record is no more than a batch that was being written."""
-    end = reader.position
-    with (reader.path / segment_name(end.segment)).open("rb") as file:
-        file.seek(end.offset)
-        return is_torn(file.read(), end.seq)
 
 
 # --- an archive ----------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -13,6 +12,7 @@ from upload_adapters.cli.output import duration, files, size
 from upload_core.messages import plain
 from upload_core.outcomes import FailedFile, Summary
 from upload_core.ports import MessageType
+from upload_core.tally import Groups
 
 GROUPS_MAX: Final = 5
 NAMES_MAX: Final = 3
@@ -66,19 +66,19 @@ def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterato
 
 def groups(failed: Sequence[FailedFile]) -> Iterator[Line]:
     """What did not work, by reason, the most frequent first."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    found = Groups()
     for file in failed:
-        reason = plain(file.message or "no reason was given").replace(file.relpath, "...")
-        found[file.state, reason].append(file.relpath)
-    ordered = sorted(found.items(), key=lambda group: -len(group[1]))
-    for (state, reason), names in ordered[:GROUPS_MAX]:
-        yield f"{files(len(names))} {state}: {reason}", "warning"
-        for name in names[:NAMES_MAX]:
+        found.add(file.state, file.message or "", file.relpath)
+    ordered = list(found)
+    for group in ordered[:GROUPS_MAX]:
+        others = " (numbers as for the first)" if group.varies else ""
+        yield f"{files(group.count)} {group.state}: {group.reason}{others}", "warning"
+        for name in group.names[:NAMES_MAX]:
             yield f"    {name}", "info"
-        if len(names) > NAMES_MAX:
-            yield f"    and {len(names) - NAMES_MAX:,} more", "info"
+        if group.count > NAMES_MAX:
+            yield f"    and {group.count - NAMES_MAX:,} more", "info"
     if len(ordered) > GROUPS_MAX:
-        rest = sum(len(names) for _, names in ordered[GROUPS_MAX:])
+        rest = sum(group.count for group in ordered[GROUPS_MAX:])
         yield f"{files(rest)} for {len(ordered) - GROUPS_MAX:,} other reasons", "warning"
 
 

@@ -54,7 +54,7 @@ class Reading:
 
 def read(reader: JournalReader) -> Reading:
     """Read all of a journal; every record's checksum is verified. Raises `JournalDamagedError`, `JournalVersionError`."""
-    whole = reader.advance() or not reader.unfinished_bytes()
+    whole = reader.advance()
     story = Story(reader.delivery.created, reader.delivery.table)
     ends = {}
     for piece, after in reader.pieces():
