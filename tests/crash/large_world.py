@@ -86,7 +86,7 @@ class LargeWorld(World):
         self.real["pipeline"]._archive = _Seen(self.stored)
         self.ports.archive = self.calls.watch("archive", archive)
 
-    def die(self, *, validator_too: bool) -> None:
+    def die(self, *, validator_too: bool = False) -> None:
         self._open[0] = False
         self.dispatcher.die()
         super().die(validator_too=validator_too)
