@@ -1,4 +1,4 @@
-"""Every promise is shown by a test, and every one that says a figure is in the table of the page."""
+"""Every promise is shown by a test that carries its number."""
 
 import ast
 from pathlib import Path
