@@ -7,10 +7,11 @@ from contextlib import suppress
 import pytest
 
 from tests.crash.odd_validator import OddPipeline
-from tests.crash.world import FILES, LIMITS, Killed, World
+from tests.crash.world import FILES, LIMITS, World
 from upload_adapters.clock import SystemClock
 from upload_adapters.dispatch import ThreadDispatcher
 from upload_adapters.memory import MemoryJournal
+from upload_adapters.testing import Killed
 from upload_core import (
     ClientFile,
     ConfigurationError,

@@ -5,8 +5,9 @@ import itertools
 import msgspec
 import pytest
 
-from tests.crash.world import FILES, Killed, World
+from tests.crash.world import FILES, World
 from upload_adapters.memory import InlineDispatcher
+from upload_adapters.testing import Killed
 from upload_core import JournalWriteError
 from upload_core import events as ev
 from upload_core.delivery import Delivery

@@ -8,11 +8,12 @@ from typing import Any
 
 from tests.crash.lockstep import LockstepDispatcher
 from tests.crash.s3_in_memory import BUCKET, StoreCalls, StoredFiles
-from tests.crash.world import Killed, World
+from tests.crash.world import World
 from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.part_pool import PartPool
 from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.memory import MemoryFile, MemorySource
+from upload_adapters.testing import Killed
 
 PART = 100
 FILES = {
@@ -85,7 +86,7 @@ class LargeWorld(World):
         self.real["pipeline"]._archive = _Seen(self.stored)
         self.ports.archive = self.calls.watch("archive", archive)
 
-    def die(self, *, validator_too: bool) -> None:
+    def die(self, *, validator_too: bool = False) -> None:
         self._open[0] = False
         self.dispatcher.die()
         super().die(validator_too=validator_too)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from tests.crash.world import Killed
+from upload_adapters.testing import Killed
 from upload_core.attempt import OrderAttempt
 from upload_core.effects import FileNews, FileOrder, FileOutcome, FileProgress
 from upload_core.errors import LockLostError

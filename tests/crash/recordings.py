@@ -11,8 +11,9 @@ import attrs
 
 from tests.crash.large_world import LargeWorld
 from tests.crash.odd_validator import OddPipeline
-from tests.crash.world import Killed, World
+from tests.crash.world import World
 from upload_adapters.journal_file import DirectoryJournal
+from upload_adapters.testing import Killed
 from upload_core.delivery import Delivery
 from upload_core.errors import ArchiveUnavailableError, ChecksumMismatchError, SourceChangedError
 from upload_core.events import DeliveryCreated, Event, TransfersContinued, TransfersPaused

@@ -13,7 +13,8 @@ import pytest
 from tests.contracts.flaky import FlakyControlBucket
 from tests.crash.odd_validator import OddPipeline
 from tests.crash.test_port_boundaries import CALLS
-from tests.crash.world import FILES, LIMITS, Killed, World
+from tests.crash.world import FILES, LIMITS, World
+from upload_adapters.testing import Killed
 from upload_core import IndexProblemsError, LockHeldError, LockLostError, NothingToDoError, Ports, ValidatorStoppedError
 from upload_core.checksum import crc32_base64, crc_of
 from upload_core.errors import ArchiveUnavailableError

@@ -11,10 +11,10 @@ import pytest
 
 from tests.crash.large_world import PARTS, LargeWorld
 from tests.crash.s3_in_memory import BUCKET, StoreCalls
-from tests.crash.world import Killed
 from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.memory import MemorySource
+from upload_adapters.testing import Killed
 
 
 def undisturbed() -> LargeWorld:

@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from tests.crash.large_world import LargeWorld
-from tests.crash.world import LIMITS, Killed, World
+from tests.crash.world import LIMITS, World
+from upload_adapters.testing import Killed
 from upload_core import UploadClient
 from upload_core.errors import ArchiveUnavailableError, LockLostError, SignInCutError
 from upload_core.owner_lock import OwnerLock

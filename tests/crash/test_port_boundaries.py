@@ -8,7 +8,8 @@ import random
 
 import pytest
 
-from tests.crash.world import Killed, World
+from tests.crash.world import World
+from upload_adapters.testing import Killed
 
 
 def undisturbed(*, looks: int = 1) -> World:
