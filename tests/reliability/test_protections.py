@@ -38,7 +38,7 @@ from upload_core import journal as journal_codec
 from upload_core import retry
 from upload_core.checksum import crc32_base64
 from upload_core.engine import Engine
-from upload_core.errors import ChecksumMismatchError
+from upload_core.errors import ChecksumMismatchError, JournalDamagedError
 from upload_core.owner_lock import OwnerLock
 
 Patch = pytest.MonkeyPatch
@@ -331,8 +331,8 @@ def stand_still(patch: Patch) -> None:
     patch.setattr(Engine, "now_ms", now_ms)
 
 
-RED = (AssertionError, pytest.fail.Exception, ValueError)
-"""How a check goes red; a `ValueError` is that of `[won] = winners(...)` with two of them."""
+RED = (AssertionError, pytest.fail.Exception, ValueError, JournalDamagedError)
+"""How a check goes red; a `ValueError` is that of `[won] = winners(...)` with two of them, the last one of a journal read wrongly."""
 
 
 class Protection(NamedTuple):
