@@ -112,7 +112,11 @@ class Rehearsal:
     def _meet(self, where: str, act: Callable[[], Any]) -> Any:
         for fault in self._faults:
             act = _through(fault, where, act)
-        return act()
+        try:
+            return act()
+        except Killed:
+            self.calls.kill_at(1)  # what tidies up in a dead process reaches nothing any more
+            raise
 
     # --- the host's code -------------------------------------------------------------------------
 
