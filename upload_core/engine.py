@@ -20,7 +20,6 @@ from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
 from upload_core.errors import (
     ArchiveUnavailableError,
-    ConfigurationError,
     IdentityError,
     JournalError,
     LockLostError,
@@ -32,7 +31,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
-from upload_core.ports import Observer, Ports, TransferType, abandoned_lock, adopter_of
+from upload_core.ports import Observer, Ports, TransferType, abandoned_lock
 from upload_core.sessions import follows
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
@@ -190,15 +189,11 @@ class Engine:
             self._concurrency = Concurrency(self.ports.dispatcher.level_max)
             self._level = self._concurrency.level
             self.record([ev.ConcurrencyChanged(self._level, "to begin with")])
-        if self.delivery.facts.jobs and adopter_of(self.ports.dispatcher) is None:
-            raise ConfigurationError(
-                f"{len(self.delivery.facts.jobs)} copy job(s) of this delivery may still be at work: resume with "
-                "--dispatch s3-batch, which goes on with them"
-            )
+        open_jobs, adopter = jobs.adopted(self.delivery), jobs.adopter(self.delivery, self.ports.dispatcher)
         self.ports.dispatcher.open(self.ports.source, self.ports.archive, self._level)
         self._dispatching = True
-        if self.delivery.facts.jobs and (adopter := adopter_of(self.ports.dispatcher)) is not None:
-            adopter.adopt(jobs.adopted(self.delivery))
+        if adopter is not None:
+            adopter.adopt(open_jobs)
 
     def learn_limits(self) -> None:
         """Take over the limits that the archive itself names, where it does; before the lock is asked for."""
@@ -401,9 +396,7 @@ class Engine:
             outcomes = [told for told in news if isinstance(told, fx.FileOutcome)]
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
-            for told in news:
-                if isinstance(told, fx.JobRequested):  # no worker is at what a service copies
-                    self.busy.difference_update(jobs.rows_of(told.files, len(self.delivery)))
+            self.busy.difference_update(jobs.left_to_service(news, len(self.delivery)))
             self.take(cmd.OutcomesFound(news))
             if any(isinstance(told, fx.FileInspected) and told.holds is not fx.ArchiveHolds.UNKNOWN for told in news):
                 self.patience.answered()

@@ -7,17 +7,19 @@ never with anybody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from upload_core import effects as fx
 from upload_core import events as ev
+from upload_core.errors import ConfigurationError
 from upload_core.lifecycle import TRANSFERRING
 
 if TYPE_CHECKING:
     from upload_core.delivery import Delivery
+    from upload_core.ports import Dispatcher, JobDispatcher
 
 
 class CopyJob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +82,11 @@ def members(d: Delivery) -> bytearray:
     return flags
 
 
-def adopted(d: Delivery) -> list[tuple[CopyJob, list[fx.TransferFile]]]:
+Adopted = tuple[CopyJob, Sequence[fx.TransferFile]]
+"""An open job, and the orders of its files of which nothing is known yet."""
+
+
+def adopted(d: Delivery) -> list[Adopted]:
     """Every open job, and an order for each of its files of which nothing is known yet."""
     table, states = d.table, d.states
     return [
@@ -94,6 +100,25 @@ def adopted(d: Delivery) -> list[tuple[CopyJob, list[fx.TransferFile]]]:
         )
         for job in d.facts.jobs.values()
     ]
+
+
+def adopter(d: Delivery, dispatcher: Dispatcher) -> JobDispatcher | None:
+    """Who goes on with the open jobs, None if there are none; raises `ConfigurationError` if this dispatcher cannot."""
+    if not d.facts.jobs:
+        return None
+    if not hasattr(dispatcher, "adopt"):
+        raise ConfigurationError(
+            f"{len(d.facts.jobs)} copy job(s) of this delivery may still be at work: resume with --dispatch s3-batch, "
+            "which goes on with them"
+        )
+    return cast("JobDispatcher", dispatcher)
+
+
+def left_to_service(news: Iterable[fx.News], count: int) -> Iterator[int]:
+    """The files that are a service's from now on, and no worker's."""
+    for told in news:
+        if isinstance(told, fx.JobRequested):
+            yield from rows_of(told.files, count)
 
 
 def told(d: Delivery, news: fx.JobNews) -> list[ev.Event]:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import attrs
 
-from upload_core.effects import FileOrder, News, OpenUpload, StoredPart, TransferFile
+from upload_core.effects import FileOrder, News, OpenUpload, StoredPart
 from upload_core.events import DeliveryCreated, Event
 
 if TYPE_CHECKING:
     from upload_core.delivery import Delivery
     from upload_core.files import FileTable
-    from upload_core.jobs import CopyJob
+    from upload_core.jobs import Adopted
     from upload_core.journal import Record
 
 TransferType = Literal["staging", "sample"]
@@ -392,16 +392,11 @@ class Dispatcher(Protocol):
 class JobDispatcher(Dispatcher, Protocol):
     """A dispatcher that leaves many files to a service at once, and can go on with what an earlier session left to it."""
 
-    def adopt(self, jobs: Sequence[tuple[CopyJob, Sequence[TransferFile]]]) -> None:
+    def adopt(self, jobs: Sequence[Adopted]) -> None:
         """Go on with these jobs, of whose files these are not answered; once it is open, and before any `submit`.
 
         Nobody is asked anything before `hold_until` was called.
         """
-
-
-def adopter_of(dispatcher: Dispatcher) -> JobDispatcher | None:
-    """The dispatcher, if it can go on with jobs of an earlier session (its method `adopt`)."""
-    return cast("JobDispatcher", dispatcher) if hasattr(dispatcher, "adopt") else None
 
 
 class Console(Protocol):

@@ -29,7 +29,7 @@ from upload_core.effects import (
     TransferFile,
 )
 from upload_core.errors import LockLostError
-from upload_core.jobs import CopyJob, ranges
+from upload_core.jobs import Adopted, CopyJob, ranges
 from upload_core.ports import Archive, Source
 
 SERVICE = ("write_manifest", "find", "create", "describe", "cancel", "read_text")
@@ -136,7 +136,7 @@ class JobsInline(InlineDispatcher):
     def slots(self) -> int:
         return 100 if self._n_threads else 0
 
-    def adopt(self, jobs: Sequence[tuple[CopyJob, Sequence[TransferFile]]]) -> None:
+    def adopt(self, jobs: Sequence[Adopted]) -> None:
         self._works += [JobWork(job, orders, adopted=True) for job, orders in jobs]
 
     def submit(self, orders: Sequence[FileOrder]) -> None:

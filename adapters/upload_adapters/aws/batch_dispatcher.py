@@ -29,7 +29,7 @@ from upload_core.errors import (
     LockLostError,
     NotReadyError,
 )
-from upload_core.jobs import CopyJob, ranges
+from upload_core.jobs import Adopted, CopyJob, ranges
 from upload_core.ports import Archive, Clock, Dispatcher, JobDispatcher, Load, Source
 from upload_core.worker import stopped
 
@@ -99,7 +99,7 @@ class BatchDispatcher:
         self._alone.clear()
         self._crew = _Watch(self, source, archive)
 
-    def adopt(self, jobs: Sequence[tuple[CopyJob, Sequence[TransferFile]]]) -> None:
+    def adopt(self, jobs: Sequence[Adopted]) -> None:
         self._demand_open().add([JobWork(job, orders, adopted=True) for job, orders in jobs])
 
     def set_level(self, level: int) -> None:
