@@ -114,8 +114,8 @@ class BatchDispatcher:
 
     @property
     def slots(self) -> int:
-        if self._crew is None or not self._level:
-            return 0
+        if self._crew is None or not self._level or not self._beside.slots:
+            return 0  # what comes next may have to go beside
         kept = len(self._gathered) + self._crew.files + sum(len(work.orders) for work in self._requested)
         return max(0, min(TURN, self._objects_max * JOBS_OPEN - kept))
 
@@ -143,7 +143,7 @@ class BatchDispatcher:
     def collect(self, timeout_s: float) -> Sequence[News]:
         crew = self._crew
         if crew is None:
-            return ()
+            return []
         crew.add(self._requested)  # whoever asks again has journaled that they were asked for
         self._requested = []
         news: list[News] = list(self._form())
@@ -188,7 +188,7 @@ class BatchDispatcher:
     def close(self, grace_s: float) -> Sequence[News]:
         crew = self._crew
         if crew is None:
-            return ()
+            return []
         crew.close()
         news: list[News] = [stopped(order) for order in self._gathered]
         news += crew.take()
