@@ -316,26 +316,31 @@ def test_a_single_order_a_question_a_large_object_and_an_open_upload_go_beside()
 
 
 def test_a_file_whose_task_failed_goes_beside_when_it_comes_again(bench):
-    bench.service.failing = {"f7"}
+    bench.service.failing = {"f7", "f8"}
     bench.dispatcher.submit(bench.orders())
     bench.until(ended)
-    [failure] = bench.of(FileNotStored)
-    assert (failure.file, failure.fault) == (7, Fault.STOPPED)
-    assert [type(told) for told in bench.news[-2:]] == [FileNotStored, JobEnded], "it is told with the job's end"
-    bench.dispatcher.submit([bench.orders()[7]])
+    assert [(told.file, told.fault) for told in bench.of(FileNotStored)] == [(7, Fault.STOPPED), (8, Fault.STOPPED)]
+    told = [type(told) for told in bench.news[-3:]]
+    assert told == [FileNotStored, FileNotStored, JobEnded], "they are told with the job's end"
+    bench.dispatcher.submit(bench.orders()[7:9])
     bench.until(lambda news: len([told for told in news if isinstance(told, FileStored)]) == 20)
     assert len(bench.service.jobs) == 1
 
 
 def test_a_job_of_an_earlier_session_is_not_touched_before_the_lock_is_ours():
     bench = Bench(files(20)).open(held=False)
-    job = CopyJob("token", "0-19", 0)
-    bench.dispatcher.adopt([(job, bench.orders())])
+    new, taken = CopyJob("new", "0-9", 0), CopyJob("taken", "10-19", 0)
+    bench.service.write_manifest(taken, list(bench.files)[10:])
+    number = bench.service.create(taken, "")
+    bench.dispatcher.adopt(
+        [(new, bench.orders()[:10]), (msgspec.structs.replace(taken, job_id=number), bench.orders()[10:])]
+    )
     assert bench.dispatcher.collect(0.2) == []
-    assert bench.service.jobs == {}
+    assert list(bench.service.jobs) == [number]
+    assert bench.service.copied == [], "nobody looked at it"
     bench.dispatcher.hold_until(bench.clock.now_ms() + 60_000)
-    bench.until(ended)
-    assert [made.token for made in bench.service.jobs.values()] == ["token"]
+    bench.until(lambda news: sum(isinstance(told, JobEnded) for told in news) == 2)
+    assert [made.token for made in bench.service.jobs.values()] == ["taken", "new"]
     bench.dispatcher.close(0)
 
 
