@@ -277,7 +277,7 @@ def test_orders_become_a_job_and_each_is_answered_once_before_its_end(bench):
     bench.dispatcher.submit(bench.orders())
     news = bench.until(ended)
     assert isinstance(news[0], JobRequested)
-    assert [run for run in runs_of(news[0].files)] == [range(20)]
+    assert list(runs_of(news[0].files)) == [range(20)]
     assert len(bench.of(JobCreated)) == len(bench.of(JobEnded)) == 1
     assert isinstance(news[-1], JobEnded)
     assert sorted(told.file for told in bench.of(FileStored)) == list(range(20))
