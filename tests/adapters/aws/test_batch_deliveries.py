@@ -15,6 +15,8 @@ from tests.adapters.aws.emulated_archive import DATASET, DELIVERY, EmulatedArchi
 from tests.adapters.aws.test_s3_source import crc, keep
 from tests.emulator import Fault
 from upload_adapters.aws.batch_dispatcher import BatchDispatcher
+from upload_adapters.cli import main
+from upload_adapters.cli.ending import ending
 from upload_adapters.journal_reader import JournalReader
 from upload_core import ConfigurationError, UploadClient
 from upload_core import events as ev
@@ -228,17 +230,40 @@ def test_a_request_that_goes_wrong_makes_no_second_job(archive, operation, kind)
     archive.judge_jobs()
 
 
-def test_a_session_that_is_stopped_leaves_its_job_at_work(archive):
+def test_a_session_that_is_stopped_leaves_its_job_at_work(archive, capsys):
     archive.aws.batch.hold(after=5)
     client = archive.client()
     client.subscribe(lambda record: record.event.copied and client.stop("enough"), kinds=[ev.CopyJobProgressed])
     summary = client.run()
     assert (summary.outcome, summary.copy_jobs) == ("interrupted", 1)
+    assert "1 copy job goes on in S3" in "\n".join(text for text, _ in ending(summary))
+    assert main(["status", str(archive.root / "journal"), "--json"]) == 0
+    [job] = json.loads(capsys.readouterr().out)["copy_jobs"]
+    assert (job["status"], job["copied"], job["total"]) == ("Active", 5, len(archive.files))
+    assert main(["status", str(archive.root / "journal")]) == 0
+    assert f"copy job {job['job_id']}: Active, 5 of 24 copied" in capsys.readouterr().out
     archive.aws.batch.release()
     resumed = archive.resumed(settings=archive.settings)
     assert resumed.run().outcome == "complete"
     archive.judge(sessions=2)
     archive.judge_jobs()
+
+
+def test_its_report_shows_throughput_states_and_the_slowest_files(archive, capsys):
+    """Story 20: what is copied by jobs and what is copied beside them is one delivery."""
+    large = sorted(archive.files)[5]
+    ports = archive.ports()
+    ports.dispatcher._object_max = len(archive.files[large]) - 1
+    assert archive.client(ports=ports).run().outcome == "complete"
+    archive.judge()
+    page, receipt = archive.root / "report.html", archive.root / "report.receipt.ndjson"
+    assert main(["report", str(archive.root / "journal"), "-o", str(page)]) == 0
+    assert "24 of 24 files valid" in capsys.readouterr().out
+    text = page.read_text()
+    assert all(title in text for title in ("How fast it went", "The slowest", "Bytes per second"))
+    assert sum(path in text for path in archive.files) >= 10
+    assert "the copy job is" in text
+    assert len(receipt.read_text().splitlines()) >= len(archive.files)
 
 
 # --- killed ----------------------------------------------------------------------------------------
