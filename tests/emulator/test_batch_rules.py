@@ -79,6 +79,7 @@ def described(client, job_id):
 
 
 def until(client, job_id, *statuses):
+    found = None
     for _ in range(500):
         found = described(client, job_id)
         if found["Status"] in (statuses or OVER):
@@ -91,7 +92,7 @@ def report(aws, job_id):
     found = aws.object("jobs", f"here/job-{job_id}/manifest.json")
     if found is None:
         return None
-    rows = []
+    rows: list[list[str]] = []
     for part in json.loads(found.data)["Results"]:
         rows += csv.reader(io.StringIO(aws.object(part["Bucket"], part["Key"]).data.decode(), newline=""))
     return rows
