@@ -1,11 +1,15 @@
-"""S1, S2: what the core costs per file when there are very many of them, or very many hands."""
+"""S1 to S3: what a file costs when there are very many of them, very many hands, or a service that copies them."""
 
 from __future__ import annotations
 
+import json
+import statistics
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from figures import Figure, Goal, Scale, child, number
+from figures import ROOT, Figure, Goal, Scale, child, number
 
 TITLE: Final = "Very large deliveries, in virtual time"
 MANY: Final = 1_000
@@ -87,4 +91,54 @@ def s2(scale: Scale) -> Iterator[Figure]:
     )
 
 
-FIGURES: Final = {"S1": s1, "S2": s2}
+CHECKED: Final = """
+import json, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import boto3
+from upload_adapters.aws.batch_check import checked_copy
+from upload_adapters.aws.batch_dispatcher import CHECKERS
+from upload_adapters.aws.bucket import Bucket
+from upload_adapters.aws.deployment import s3_config
+from upload_adapters.aws.s3_archive import S3Archive
+from upload_core.checksum import crc32_base64, crc_of
+from upload_core.effects import FileStored, TransferFile
+url, count = sys.argv[1], int(sys.argv[2])
+session = boto3.Session("AKIATEST", "secret", region_name="us-east-1")
+calls = session.client("s3", endpoint_url=url, config=s3_config(attempts=1))
+body = bytes(64)
+checksum = crc32_base64(crc_of([body]))
+calls.put_object(Bucket="target", Key="a", Body=body, ChecksumCRC32=checksum)
+archive = S3Archive(lambda: Bucket("target", calls, calls))
+order = TransferFile(0, "a", len(body), checksum)
+def check(_):
+    return checked_copy(order, None, archive, 0, lambda: None)
+with ThreadPoolExecutor(CHECKERS) as pool:
+    list(pool.map(check, range(64)))
+    began, cpu = time.perf_counter(), time.process_time()
+    assert all(isinstance(done, FileStored) for done in pool.map(check, range(count)))
+    print(json.dumps([(time.process_time() - cpu) / count * 1e6, count / (time.perf_counter() - began)]))
+"""
+
+
+def s3(scale: Scale) -> Iterator[Figure]:
+    """What it costs us to check a copy that a job of S3 Batch Operations has made: one HEAD, by boto3."""
+    count = scale(3_000, 300)
+    command = [sys.executable, "-m", "tests.emulator", "--bucket", "target"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as emulator:
+        try:
+            assert emulator.stdout is not None
+            url = json.loads(emulator.stdout.readline())["url"]
+            rounds = [child(CHECKED, url, str(count)) for _ in range(scale.rounds)]
+        finally:
+            emulator.kill()
+    yield Figure(
+        "S3",
+        "CPU of checking a copy made by S3 Batch Operations, 16 threads",
+        None,
+        statistics.median(us for us, _ in rounds),
+        "us",
+        beside={"with an emulator of S3 on the same two cores": f"{number(statistics.median(n for _, n in rounds))}/s"},
+    )
+
+
+FIGURES: Final = {"S1": s1, "S2": s2, "S3": s3}
