@@ -246,3 +246,45 @@ def test_nor_is_one_that_came_up_before_anybody_heard_of_it():
     delivery.apply(ev.FileRequeued(0), 0)
     assert [*states, delivery.run_state] == [Run.REQUESTED, Run.REQUEST_OUTDATED]
     assert run_step(delivery.run_state, validator_at_work=True) is RunStep.END_ORPHAN
+
+
+# --- a run at work that looked dead --------------------------------------------------------------
+
+
+def test_a_run_that_answers_in_place_of_the_one_asked_for_is_ended_and_never_told_anew():
+    world = World(FILES, bad=[])
+
+    class Hidden(OddPipeline):
+        """Whoever looks for it by its log, which somebody takes away, finds nothing."""
+
+        hidden = False
+
+        def is_running(self):
+            return self.alive and not self.hidden
+
+        def write(self, *pieces):
+            if not self.hidden:
+                super().write(*pieces)
+
+    pipeline = Hidden(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    replace_port(world, pipeline=pipeline)
+
+    def hide(port, method, args):
+        if (port, method) == ("control", "append") and b"\ttransfer\tb\t" in args[1]:
+            pipeline.hidden = True  # of b and c it is told, and nobody hears what it says
+
+    world.calls.before = hide
+    world.client().run()
+    assert world.last.summary().reason == "validator"
+    world.calls.disarm()
+    world.real["control"].delete(KEYS.validator_log)
+
+    world.client().run()  # asks for another run; the one at work answers
+    told = [row[2] for row in world.rows() if row[1] == "transfer"]
+    assert sorted(told) == ["a", "b", "c"], "the run at work was told of them before"
+    assert pipeline.runs == 1
+    assert world.last.summary().exit_code == 6
+
+    pipeline.hidden = False
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 2
