@@ -65,7 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if SIZE not in SIZES:
         raise pytest.UsageError(f"UPLOAD_CORE_SIZE is {SIZE!r}; it must be one of {', '.join(SIZES)}")
     if unknown := ONLY - PROMISES.keys():
-        raise pytest.UsageError(f"UPLOAD_CORE_PROMISES names {', '.join(sorted(unknown))}; there are R1 to R{len(PROMISES)}")
+        raise pytest.UsageError(
+            f"UPLOAD_CORE_PROMISES names {', '.join(sorted(unknown))}; there are R1 to R{len(PROMISES)}"
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
