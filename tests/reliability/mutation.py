@@ -42,11 +42,17 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/adapters/test_journal_cuts.py",
     ),
     "delivery": (
+        "tests/core/test_delivery.py",
         "tests/reliability/test_model.py",
         "tests/core/test_replay.py",
         "tests/adapters/test_journal_format.py",
     ),
-    "transfers": ("tests/core/test_uploads.py", "tests/core/test_failure_rows.py", "tests/reliability/test_model.py"),
+    "transfers": (
+        "tests/core/test_delivery.py",
+        "tests/core/test_uploads.py",
+        "tests/core/test_failure_rows.py",
+        "tests/reliability/test_model.py",
+    ),
     "validation": ("tests/core/test_validation.py",),
     "engine": (
         "tests/core/test_engine.py",
