@@ -6,7 +6,8 @@
 #   make check   format, lint, types, architecture, generated docs; no tests
 #   make fix     what a tool can repair by itself
 #   make bench   the figures; arguments in ARGS, e.g. make bench ARGS="journal"
-#   make soak    the promises of reliability at a larger size: SIZE=nightly (the default) or release
+#   make soak    the promises of reliability at a larger size: SIZE=nightly (the default) or release;
+#                PROMISES="R3 R5" for these alone
 #   make docs    the pages, in build/docs/index.html
 #   make coverage, make clean
 #
@@ -21,6 +22,7 @@ OTHER_PYTHON ?=
 WORKERS ?= 2
 ARGS ?=
 SIZE ?= nightly
+PROMISES ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export VENV
@@ -52,7 +54,7 @@ bench: $(VENV)/.bench $(PEERS)/.installed
 
 soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed
 	@scripts/install-system-packages
-	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_OTHER_PYTHON=$(abspath $(OTHER))/bin/python $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
+	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_PROMISES="$(PROMISES)" UPLOAD_CORE_OTHER_PYTHON=$(abspath $(OTHER))/bin/python $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
 
 docs: $(VENV)/.dev
 	@scripts/cog -r
