@@ -96,7 +96,7 @@ import json, sys, time
 from concurrent.futures import ThreadPoolExecutor
 import boto3
 from upload_adapters.aws.batch_check import checked_copy
-from upload_adapters.aws.batch_dispatcher import CHECKERS
+from upload_adapters.aws.batch_watch import CHECKERS
 from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.deployment import s3_config
 from upload_adapters.aws.s3_archive import S3Archive
