@@ -27,6 +27,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export VENV
 export PEERS
+# Where it is set, each of the many programs that tests start would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
 export UPLOAD_CORE_OTHER_PYTHON = $(abspath $(OTHER))/bin/python
 
