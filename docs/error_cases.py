@@ -112,6 +112,15 @@ def _setting(desk: Desk) -> None:
     desk.deliver("--to", "mast.toml")
 
 
+ROLE = "arn:aws:iam::123456789012:role/copies"
+
+
+def _batch(desk: Desk, source: str, *options: str) -> Any:
+    (desk.root / "mast.toml").write_text('[deployment]\nregion = "us-east-1"\n\n[batch]\nbucket = "jobs"\n')
+    who = ("--dataset", "m31", "--delivery-id", "1", "--to", "mast.toml", "--dispatch", "s3-batch")
+    return desk.command("deliver", source, "images.csv", *who, *options)
+
+
 def _cognito(desk: Desk) -> None:
     (desk.root / "mast.toml").write_text('[identity]\nkind = "cognito"\n')
     desk.deliver("--to", "mast.toml")
@@ -436,6 +445,19 @@ CASES = (
         "a setting is missing",
         _cognito,
         ("identity.kind", "which needs", "write it under [identity]"),
+    ),
+    Case(
+        E.ConfigurationError,
+        "jobs of S3 Batch Operations have no role",
+        lambda desk: _batch(desk, "s3://observatory"),
+        ("--dispatch s3-batch", "needs role under [batch]", "--set batch.role=..."),
+        "[Have S3 Batch Operations copy](how-to/s3-batch.md) says which role, and what it may.",
+    ),
+    Case(
+        E.ConfigurationError,
+        "jobs of S3 Batch Operations would have to rename what they copy",
+        lambda desk: _batch(desk, "s3://observatory/m31", "--set", f"batch.role={ROLE}"),
+        ("s3://observatory/m31", "keeps the keys of what it copies", "deliver from s3://observatory"),
     ),
     Case(
         E.ConfigurationError,

@@ -114,7 +114,9 @@ def test_every_command_and_option_is_on_the_page_of_the_command_line():
 
 def test_every_key_of_the_json_summary_is_on_the_page_of_the_command_line():
     failed = [outcomes.FailedFile("a", "invalid", "why")]
-    summary = outcomes.Summary("incomplete", 1, {"valid": 0}, 1, 0, 0, 0.0, "journal", failed, message="why")
+    summary = outcomes.Summary(
+        "incomplete", 1, {"valid": 0}, 1, 0, 0, 0.0, "journal", failed, message="why", copy_jobs=1
+    )
     shown = summary_json(summary)
     assert unnamed(page("cli.md"), [*shown, *shown["failed"][0], "problems"]) == []
     assert set(Summary.__struct_fields__) - {*shown} <= {"reason"}

@@ -9,7 +9,7 @@ from tests.command_line import ROOT
 from tests.pages import DOCS, Desk, blocks, commands, matches, without_figures_of_the_day
 
 TUTORIAL = sorted((DOCS / "tutorial").glob("*.md"))
-ON_AWS = {"bucket-to-bucket", "headless-login", "proxy"}
+ON_AWS = {"bucket-to-bucket", "headless-login", "proxy", "s3-batch"}
 HOW_TO = sorted(page for page in (DOCS / "how-to").glob("*.md") if page.stem not in ON_AWS)
 
 

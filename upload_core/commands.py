@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import attrs
 
-from upload_core.effects import Effect, FileNews
+from upload_core.effects import Effect, News
 from upload_core.events import Event
 from upload_core.validation import Entry, MalformedLine
 
@@ -75,9 +75,9 @@ class SettleDoubts:
 
 @attrs.frozen
 class OutcomesFound:
-    """Workers handed back these outcomes, and news of what they are at."""
+    """Workers handed back these outcomes, and news of what they and services are at."""
 
-    outcomes: Sequence[FileNews]
+    outcomes: Sequence[News]
 
 
 @attrs.frozen

@@ -155,6 +155,51 @@ FileProgress = UploadBegun | PartStored | UploadEnded
 FileNews = FileOutcome | FileProgress
 
 
+# --- jobs: many orders that a service carries out by itself ----------------------------------------
+
+
+class JobRequested(Value, frozen=True):
+    """A service is about to be asked to copy the files `files` (`jobs.ranges`), under the token that names the job.
+
+    It is asked once this is in the journal: when `collect` is called again.
+    """
+
+    token: str
+    files: str
+    unmodified_since: int
+
+
+class JobCreated(Value, frozen=True):
+    """The service took the job, and calls it `job_id`."""
+
+    token: str
+    job_id: str
+
+
+class JobProgressed(Value, frozen=True):
+    """How far the job is, in the service's own words and numbers."""
+
+    token: str
+    status: str
+    copied: int
+    failed: int
+    total: int
+
+
+class JobEnded(Value, frozen=True):
+    """The job is over, and each of its files was answered, those that were not stored together with this."""
+
+    token: str
+    status: str
+    message: str = ""
+
+
+JobNews = JobRequested | JobCreated | JobProgressed | JobEnded
+
+News = FileNews | JobNews
+"""All that a dispatcher tells."""
+
+
 # --- effects on the delivery: performed by the engine itself -------------------------------------
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, assert_never
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
-from upload_core import wire
+from upload_core import jobs, wire
 from upload_core.concurrency import INTERVAL_S, Concurrency
 from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
@@ -189,8 +189,11 @@ class Engine:
             self._concurrency = Concurrency(self.ports.dispatcher.level_max)
             self._level = self._concurrency.level
             self.record([ev.ConcurrencyChanged(self._level, "to begin with")])
+        open_jobs, adopter = jobs.adopted(self.delivery), jobs.adopter(self.delivery, self.ports.dispatcher)
         self.ports.dispatcher.open(self.ports.source, self.ports.archive, self._level)
         self._dispatching = True
+        if adopter is not None:
+            adopter.adopt(open_jobs)
 
     def learn_limits(self) -> None:
         """Take over the limits that the archive itself names, where it does; before the lock is asked for."""
@@ -384,7 +387,7 @@ class Engine:
 
     def collect(self, timeout_s: float) -> None:
         """Take in what workers tell and hand back; raises `IdentityError` if one was refused for its credentials."""
-        news: list[fx.FileNews] = []
+        news: Sequence[fx.News] = ()
         if self._dispatching:
             self.patience.look()
             news = self.ports.dispatcher.collect(timeout_s)
@@ -393,6 +396,7 @@ class Engine:
             outcomes = [told for told in news if isinstance(told, fx.FileOutcome)]
             self.busy.difference_update([outcome.file for outcome in outcomes])
             self._failed.update(dict.fromkeys(o.file for o in outcomes if isinstance(o, fx.FileNotStored)))
+            self.busy.difference_update(jobs.left_to_service(news, len(self.delivery)))
             self.take(cmd.OutcomesFound(news))
             if any(isinstance(told, fx.FileInspected) and told.holds is not fx.ArchiveHolds.UNKNOWN for told in news):
                 self.patience.answered()

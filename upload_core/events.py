@@ -14,6 +14,9 @@ import msgspec
 FileNumber = Annotated[int, msgspec.Meta(ge=0)]
 """Row of a file in the journal's file table."""
 
+FileRuns = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,12}(-[0-9]{1,12})?(,|$))*$")]
+"""Rows of the file table as runs, "0-41,43"; `jobs.ranges` writes them."""
+
 OK: Final = "ok"
 """The status word by which the validator accepts a file or says that all is well."""
 
@@ -95,6 +98,46 @@ class PartStored(FileEvent, frozen=True):
 
 class UploadEnded(FileEvent, frozen=True):
     """The file's multipart upload is over, completed or aborted; what was known of it no longer counts."""
+
+
+# --- jobs that a service of the archive carries out ------------------------------------------------
+
+
+class CopyJobRequested(Event, frozen=True):
+    """A service is about to be asked to copy these files by itself; `token` makes it one job, however often it is asked.
+
+    `files` are rows of the file table as runs ("0-41,43"). A source written after `unmodified_since` (seconds since the
+    epoch) is not copied.
+    """
+
+    token: str
+    files: FileRuns
+    unmodified_since: int
+
+
+class CopyJobCreated(Event, frozen=True):
+    """The service took the job, and calls it `job_id`."""
+
+    token: str
+    job_id: str
+
+
+class CopyJobProgressed(Event, frozen=True):
+    """The job is in the service's `status`; of its `total` files so many are copied, and so many failed."""
+
+    token: str
+    status: str
+    copied: int = 0
+    failed: int = 0
+    total: int = 0
+
+
+class CopyJobEnded(Event, frozen=True):
+    """The job is over and its report is read: what became of each of its files is recorded."""
+
+    token: str
+    status: str
+    message: str = ""
 
 
 # --- what recovery learnt about a file -----------------------------------------------------------

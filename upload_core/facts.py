@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from upload_core import events as ev
+from upload_core.jobs import CopyJob
 
 
 class Facts(msgspec.Struct, omit_defaults=True):
@@ -61,6 +62,8 @@ class Facts(msgspec.Struct, omit_defaults=True):
     """Who keeps files from being begun (user, window, host), and why."""
     level: int = 0
     """How many transfers run at a time, where that is found rather than fixed."""
+    jobs: dict[str, CopyJob] = {}
+    """Jobs that a service carries out by itself and that are not known to be over, by their token."""
 
 
 def _index_revised(f: Facts, e: ev.IndexRevised, _: int) -> None:
@@ -180,6 +183,20 @@ def _concurrency_changed(f: Facts, e: ev.ConcurrencyChanged, _: int) -> None:
     f.level = e.level
 
 
+def _job_requested(f: Facts, e: ev.CopyJobRequested, _: int) -> None:
+    f.jobs = {**f.jobs, e.token: CopyJob(e.token, e.files, e.unmodified_since)}
+
+
+def _job_changed(f: Facts, e: ev.CopyJobCreated | ev.CopyJobProgressed, _: int) -> None:
+    if (job := f.jobs.get(e.token)) is not None:
+        fields = msgspec.structs.asdict(e)
+        f.jobs = {**f.jobs, e.token: msgspec.structs.replace(job, **fields)}
+
+
+def _job_ended(f: Facts, e: ev.CopyJobEnded, _: int) -> None:
+    f.jobs = {token: job for token, job in f.jobs.items() if token != e.token}
+
+
 FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
     ev.IndexRevised: _index_revised,
     ev.SessionOpened: _session_opened,
@@ -209,5 +226,9 @@ FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
     ev.TransfersPaused: _paused,
     ev.TransfersContinued: _continued,
     ev.ConcurrencyChanged: _concurrency_changed,
+    ev.CopyJobRequested: _job_requested,
+    ev.CopyJobCreated: _job_changed,
+    ev.CopyJobProgressed: _job_changed,
+    ev.CopyJobEnded: _job_ended,
 }
 """Event -> what it changes among the facts; events that are not here move the client's lifecycle at most."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from upload_core import events as ev
+from upload_core.jobs import runs_of
 from upload_core.text import printable
 
 SHOWN_MAX: Final = 400
@@ -108,6 +109,15 @@ def _session_closed(e: ev.SessionClosed) -> str:
     return f"the session ended {_shown(e.outcome)}" + (f": {_shown(e.message)}" if e.message else "")
 
 
+def _job_requested(e: ev.CopyJobRequested) -> str:
+    return f"a service is asked to copy {_files(sum(map(len, runs_of(e.files))))} in one job"
+
+
+def _job_progressed(e: ev.CopyJobProgressed) -> str:
+    failed = f", {e.failed:,} failed" if e.failed else ""
+    return f"the copy job is {_shown(e.status)}: {e.copied:,} of {_files(e.total)} copied{failed}"
+
+
 def _repaired(e: ev.JournalRepaired) -> str:
     return (
         f"the journal's torn tail was cut off at offset {e.offset:,} of segment {e.segment} "
@@ -160,6 +170,11 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.FileInvalidated: _because("was found invalid"),
     ev.VerdictDeferred: _deferred,
     ev.VerdictRepeated: _fixed("was judged the same once more, which changes nothing"),
+    # --- jobs ---
+    ev.CopyJobRequested: _job_requested,
+    ev.CopyJobCreated: lambda e: f"the copy job is {_shown(e.job_id)}",
+    ev.CopyJobProgressed: _job_progressed,
+    ev.CopyJobEnded: _because("the copy job is over"),
     # --- the validator's log ---
     ev.ValidatorStarted: _because("the validator started"),
     ev.ValidatorStartFailed: _because("the validator could not start"),

@@ -60,6 +60,8 @@ class Summary(msgspec.Struct, frozen=True):
     """Why it ended early: `user`, `lock`, `identity`, `validator`, `outage`, `journal`, `usage` or `error`."""
     message: str = ""
     """The same in words."""
+    copy_jobs: int = 0
+    """Jobs that a service of the archive goes on with by itself; the next session takes them over."""
 
 
 def exit_code_of(outcome: str, reason: str) -> int:

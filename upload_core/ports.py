@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import attrs
 
-from upload_core.effects import FileNews, FileOrder, OpenUpload, StoredPart
+from upload_core.effects import FileOrder, News, OpenUpload, StoredPart
 from upload_core.events import DeliveryCreated, Event
 
 if TYPE_CHECKING:
     from upload_core.delivery import Delivery
     from upload_core.files import FileTable
+    from upload_core.jobs import Adopted
     from upload_core.journal import Record
 
 TransferType = Literal["staging", "sample"]
@@ -142,6 +143,8 @@ class CopySource:
     size: int
     checksum: str = ""
     """Its full-object CRC32 as its store keeps it, "" if it keeps none."""
+    modified: float = 0.0
+    """When it was written, in epoch seconds by its store's clock."""
 
 
 def origin_of(file: SourceFile) -> CopySource | None:
@@ -366,8 +369,11 @@ class Dispatcher(Protocol):
     def submit(self, orders: Sequence[FileOrder]) -> None:
         """Begin these orders; never blocks for long."""
 
-    def collect(self, timeout_s: float) -> list[FileNews]:
-        """All that is at hand, in the order in which it was told of each file; waits up to `timeout_s` for the first one, or until `wake`."""
+    def collect(self, timeout_s: float) -> Sequence[News]:
+        """All that is at hand, in the order in which it was told of each file; waits up to `timeout_s` for the first one, or until `wake`.
+
+        Who calls it again has journaled what it returned before.
+        """
 
     def wake(self) -> None:
         """Make a waiting `collect` return now; may be called from any thread."""
@@ -375,8 +381,22 @@ class Dispatcher(Protocol):
     def hold_until(self, time_ms: int) -> None:
         """No worker makes an object visible after this time (by `Clock`); the engine moves it on with the lock."""
 
-    def close(self, grace_s: float) -> list[FileNews]:
-        """Let running orders finish for up to `grace_s`, cut the rest, and return all that is still to be told."""
+    def close(self, grace_s: float) -> Sequence[News]:
+        """Let running orders finish for up to `grace_s`, cut the rest, and return all that is still to be told.
+
+        Orders that are part of a job (`JobRequested`) are answered in a later session, unless `hold_until` has said that
+        nothing may become visible any more: then the job is ended.
+        """
+
+
+class JobDispatcher(Dispatcher, Protocol):
+    """A dispatcher that leaves many files to a service at once, and can go on with what an earlier session left to it."""
+
+    def adopt(self, jobs: Sequence[Adopted]) -> None:
+        """Go on with these jobs, of whose files these are not answered; once it is open, and before any `submit`.
+
+        Nobody is asked anything before `hold_until` was called.
+        """
 
 
 class Console(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
-from upload_core import transfers
+from upload_core import jobs, transfers
 from upload_core.commands import NOTHING, Decision
 from upload_core.lifecycle import (
     ABANDONED,
@@ -44,8 +44,11 @@ PROBE_AFTER_MS: Final = 30_000
 
 def open_session(d: Delivery, command: cmd.OpenSession, now_ms: int) -> Decision:
     """A new session: what was under way is in doubt, and what a finished session ended badly gets a new chance."""
+    goes_on = jobs.members(d) if d.facts.jobs else None
     events: list[ev.Event] = [
-        ev.TransferInterrupted(file, "the session that sent it ended") for file in d.files_in(PENDING, TRANSFERRING)
+        ev.TransferInterrupted(file, "the session that sent it ended")
+        for file in d.files_in(PENDING, TRANSFERRING)
+        if goes_on is None or not goes_on[file]
     ]
     if d.facts.outcome in FINISHED_OUTCOMES:
         events.extend(ev.FileRequeued(file) for file in d.files_in(FAILED, ABANDONED, INVALID))
@@ -119,8 +122,14 @@ def world_failed(d: Delivery, failure: cmd.WorldFailed, now_ms: int) -> Decision
 
 def world_answered(d: Delivery, answered: cmd.WorldAnswered, now_ms: int) -> Decision:
     """The archive answers: that ends an outage of the same question, or if no file may be sent (see `outcomes_found`)."""
-    sufficient = answered.again or d.transfer_complete or d.facts.paused
+    sufficient = answered.again or d.transfer_complete or d.facts.paused or _left_to_jobs(d)
     return Decision([ev.OutageEnded()]) if d.facts.outage_ms and sufficient else NOTHING
+
+
+def _left_to_jobs(d: Delivery) -> bool:
+    """Whether nothing is left to begin, and what is under way may be a service's, which no outage of ours keeps up."""
+    counts = d.counts
+    return bool(d.facts.jobs) and not (counts[READY] or counts[UNRESOLVED] or counts[PENDING] or counts[FAILED])
 
 
 def outlasted(d: Delivery, now_ms: int) -> bool:

@@ -35,7 +35,7 @@ DIARY: Final = frozenset(
     | {ev.SuspensionNoticed, ev.TransfersPaused, ev.TransfersContinued, ev.StopRequested, ev.JournalRepaired}
     | {ev.ClientCrashed, ev.ValidatorStarted, ev.ValidatorStartFailed, ev.ValidatorShutDown, ev.ValidatorStopped}
     | {ev.ValidatorLost, ev.PipelineRefused, ev.PipelineAttached, ev.UnexpectedVerdictFound, ev.LogLineRejected}
-    | {ev.ValidatorLogRestarted}
+    | {ev.ValidatorLogRestarted, ev.CopyJobRequested, ev.CopyJobCreated, ev.CopyJobEnded}
 )
 """What a person wants to find in a delivery's diary; everything else is a chart or a table."""
 

@@ -11,6 +11,7 @@ import msgspec
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
+from upload_core import jobs
 from upload_core.commands import Decision
 from upload_core.lifecycle import DONE, FILE_STATES, PENDING, READY, TRANSFERRING, UNRESOLVED
 from upload_core.recovery import Verdict, file_case
@@ -96,6 +97,8 @@ def outcomes_found(d: Delivery, found: cmd.OutcomesFound, now_ms: int) -> Decisi
                     unreachable = outcome.message
             case fx.UploadBegun() | fx.PartStored() | fx.UploadEnded():
                 events.extend(_progressed(d, outcome))
+            case fx.JobRequested() | fx.JobCreated() | fx.JobProgressed() | fx.JobEnded():
+                events.extend(jobs.told(d, outcome))
     if d.facts.outage_ms:
         # an archive that answers questions may still refuse bytes (a full disk): only a stored file ends the outage
         if stored:

@@ -97,4 +97,5 @@ def summary_of(
         ],
         reason=reason,
         message=facts.message,
+        copy_jobs=len(facts.jobs),
     )

@@ -41,7 +41,7 @@ class WiringRequest:
     settings: Mapping[str, str] = attrs.field(factory=dict)
     """Settings of a deployment by name, over its file and the environment."""
     dispatch: str | None = None
-    """Where transfers run: `threads` of this process (None, too), `dask://HOST:PORT`, or `dask` for processes here."""
+    """Where transfers run: `threads` of this process (None, too), `dask://HOST:PORT`, `dask` for processes here, `s3-batch`."""
 
 
 class Wiring(Protocol):

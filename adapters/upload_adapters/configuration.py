@@ -72,6 +72,11 @@ SETTINGS: Final = (
     Setting("identity.tokens", "where the sign-in is kept", default="memory", choices=("memory", "keyring")),
     Setting("identity.wait_s", "how long a sign-in may take, in seconds", kind=int, default=300),
     Setting("identity.profile", 'profile of the AWS configuration, with kind = "aws"'),
+    Setting("batch.role", "ARN of the role that S3 Batch Operations takes on"),
+    Setting("batch.bucket", "general purpose bucket for manifests and reports of its jobs"),
+    Setting("batch.prefix", "what keys in that bucket begin with", default="upload-core"),
+    Setting("batch.objects", "objects in one job", kind=int, default=250_000, at_least=2),
+    Setting("batch.priority", "priority of the jobs: higher ones go first", kind=int, default=10),
 )
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 _SECTIONS: Final = tuple(dict.fromkeys(setting.section for setting in SETTINGS))

@@ -41,6 +41,8 @@ MARKS: Final[tuple[type[ev.Event], ...]] = (
     ev.ValidatorStopped,
     ev.ValidatorLost,
     ev.ConcurrencyChanged,
+    ev.CopyJobCreated,
+    ev.CopyJobEnded,
     ev.TransfersPaused,
     ev.TransfersContinued,
 )

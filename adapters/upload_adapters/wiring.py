@@ -43,6 +43,8 @@ from upload_core.wiring import Wiring, WiringRequest
 TO_VARIABLE: Final = "UPLOAD_CORE_TO"
 THREADS: Final = "threads"
 """The name of transfers on threads of this process, which is what happens where nothing is said."""
+S3_BATCH: Final = "s3-batch"
+"""The name of copies by S3 Batch Operations."""
 JOURNALS: Final = ".upload-core"
 """The directory that journals lie in unless their place is named."""
 
@@ -67,6 +69,8 @@ class Place:
     settings: Mapping[str, str] = attrs.field(factory=dict)
     sources: Mapping[str, Callable[[str], Source]] = attrs.field(factory=dict)
     """By scheme: sources that this archive reads as its own identity; others are opened as without a delivery."""
+    jobs: Callable[[Source, Dispatcher], Dispatcher] | None = None
+    """Leaves copies to a service of the archive, all else to the dispatcher beside; None if there is no such service."""
 
 
 # --- schemes -------------------------------------------------------------------------------------
@@ -114,6 +118,7 @@ def _aws_place(
         strict_wire=True,
         settings=deployments.recorded_settings(configured),
         sources={"s3": ports.source},
+        jobs=functools.partial(ports.batch, configured),
     )
 
 
@@ -324,7 +329,7 @@ def _assembled(
         control=place.control,
         pipeline=place.pipeline,
         identity=place.identity,
-        dispatcher=_dispatcher(place, request),
+        dispatcher=_dispatcher(place, request, source),
         console=console,
         clock=place.clock,
         dump=DirectoryStateDump(),
@@ -344,10 +349,16 @@ def _assembled(
     )
 
 
-def _dispatcher(place: Place, request: WiringRequest) -> Dispatcher:
+def _dispatcher(place: Place, request: WiringRequest, source: Source) -> Dispatcher:
     """Where transfers run. Raises `ConfigurationError` if that is no place, or if its package is missing."""
     if request.dispatch in (None, THREADS):
         return ChannelDispatcher(place.clock)
+    if request.dispatch == S3_BATCH:
+        if place.jobs is None:
+            raise ConfigurationError(
+                f"--dispatch {S3_BATCH} copies to an archive in AWS, and {printable(place.name, 300)} is none; leave it out"
+            )
+        return place.jobs(source, ChannelDispatcher(place.clock))
     assert request.dispatch is not None, "looked at above"
     if find_spec("distributed") is None:
         raise ConfigurationError(

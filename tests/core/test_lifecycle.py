@@ -43,7 +43,12 @@ class File:
 
 def sample(kind: type[ev.Event]) -> ev.Event:
     """An event of that kind whose content is of no interest."""
-    values: dict[str, object] = {"int": 1 if kind is ev.IndexRevised else 0, "str": "x", "dict[str, Any]": {}}
+    values: dict[str, object] = {
+        "int": 1 if kind is ev.IndexRevised else 0,
+        "str": "x",
+        "FileRuns": "0",
+        "dict[str, Any]": {},
+    }
     return kind(**{f.name: values[str(kind.__annotations__.get(f.name, "int"))] for f in required(kind)})
 
 

@@ -11,7 +11,7 @@ HOSTILE = "\x1b[31mred\x1b[0m\nnext line\t\u202e[bold]"
 
 def example(kind: type[ev.Event], text: str) -> ev.Event:
     """An event of that kind whose every text field holds `text`."""
-    values: dict[object, object] = {str: text, int: 3, bool: True, ev.FileNumber: 3}
+    values: dict[object, object] = {str: text, int: 3, bool: True, ev.FileNumber: 3, ev.FileRuns: "0-2,7"}
     fields = msgspec.structs.fields(kind)
     known = {field.name: values[field.type] for field in fields if field.type in values}
     return kind(**known)

@@ -160,6 +160,10 @@ def test_the_recordings_hold_what_they_are_for():
         "TransfersPaused",
         "TransfersContinued",
         "SuspensionNoticed",
+        "CopyJobRequested",
+        "CopyJobCreated",
+        "CopyJobProgressed",
+        "CopyJobEnded",
         IndexRevised.__name__,
     } <= kinds
     large = recording("large files in parts")

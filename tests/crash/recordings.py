@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from tests.crash.job_world import JobWorld
 from tests.crash.large_world import LargeWorld
 from tests.crash.odd_validator import OddPipeline
 from tests.crash.world import World
@@ -291,6 +293,15 @@ def _suspended(world: World) -> None:
     world.deliver()
 
 
+def _jobs(world: World) -> None:
+    for number in (28, 45, 52):
+        world.calls.kill_at(number, after=True)
+        with suppress(Killed):
+            world.client().run()
+        world.die()
+    world.deliver()
+
+
 SCENARIOS: dict[str, Callable[[World], None]] = {
     "plain": _plain,
     "failures and retries": _failures,
@@ -303,11 +314,14 @@ SCENARIOS: dict[str, Callable[[World], None]] = {
     "paced": _paced,
     "paused": _paused,
     "suspended": _suspended,
+    "copied in jobs": _jobs,
 }
 
 
 def world_for(name: str) -> World:
     """A new world, of the kind that the scenario needs."""
+    if name == "copied in jobs":
+        return JobWorld(failing=("d/002.dat",))
     return LargeWorld() if name == "large files in parts" else World()
 
 

@@ -92,6 +92,20 @@ PACED: list[list[ev.Event]] = [
 ]
 
 
+IN_JOBS: list[list[ev.Event]] = [
+    [ev.SessionOpened(1, "ada@host:1", 0, 1), ev.LockAcquired('"etag-1"')],
+    [*(ev.TransferQueued(n) for n in (0, 1, 2, 4)), *(ev.TransferStarted(n) for n in (0, 1, 2, 4))],
+    [ev.CopyJobRequested("0123456789abcdef", "0-2", 1_799_999_999), ev.CopyJobRequested("fedcba", "4", 1_800_000_000)],
+    [ev.CopyJobCreated("0123456789abcdef", "job-1"), ev.CopyJobProgressed("0123456789abcdef", "Active", 1, 1, 3)],
+    [ev.CopyJobProgressed("0123456789abcdef", "Complete", 2, 1, 3), ev.TransferCompleted(0, 10, "yH2GHg==")],
+    [ev.SessionOpened(2, "ada@host:1", 0, 1), ev.LockAcquired('"etag-2"')],
+    [
+        *(ev.TransferCompleted(1, 20, "AAAAAQ=="), ev.TransferFailed(2, "copying failed")),
+        ev.CopyJobEnded("0123456789abcdef", "Complete"),
+    ],
+]
+
+
 def every_kind(path: Path) -> None:
     """One of each kind of event, in a life that is odd but legal."""
     created = ev.DeliveryCreated(
@@ -140,11 +154,21 @@ def paced(path: Path) -> None:
     journal.close()
 
 
+def in_jobs(path: Path) -> None:
+    """One job that was taken in over two sessions, and another that is not known to have been taken."""
+    created = ev.DeliveryCreated("demo", "4", "staging", "ada@host:1", "s3://b", "s3://a", TABLE.digest, len(TABLE))
+    journal = DirectoryJournal(path)
+    journal.create(created, TABLE, time_ms=START_MS)
+    for number, events in enumerate(IN_JOBS, 1):
+        journal.append(events, time_ms=START_MS + 977 * number)
+    journal.close()
+
+
 def main(directory: Path, *names: str) -> None:
     """Write them (or those named), and what they must replay to."""
     pinned = directory.joinpath("pins.json")
     pins = json.loads(pinned.read_text("utf-8")) if pinned.exists() else {}
-    for make in (every_kind, delivered, in_parts, paced):
+    for make in (every_kind, delivered, in_parts, paced, in_jobs):
         if names and make.__name__ not in names:
             continue
         path = directory / make.__name__.replace("_", "-")

@@ -13,6 +13,8 @@ from typing import Any, Self
 import attrs
 
 from tests.emulator import s3
+from tests.emulator.batch import PATH as BATCH_PATH
+from tests.emulator.batch import BatchOperations
 from tests.emulator.credentials import AUTHORIZATION, Keyring
 from tests.emulator.faults import Fault, FaultPlan
 from tests.emulator.objects import Condition, ObjectStore, StoredObject
@@ -67,12 +69,14 @@ class Emulator:
         self.identity_pools = IdentityPools(self.settings, self.keyring)
         self.security_tokens = SecurityTokens(self.settings, self.keyring)
         self.tasks = Tasks(self.settings, self.keyring)
+        self.batch = BatchOperations(self.settings, self.store, self.keyring)
         self._s3 = s3.S3(self.settings, self.store, self.keyring)
         self._others = {
             "ssm": self.parameters.handlers(),
             "lambda": self.functions.handlers(),
             "cognito-identity": self.identity_pools.handlers(),
             "sts": self.security_tokens.handlers(),
+            "s3control": self.batch.handlers(),
             **self.tasks.handlers(),
         }
         self._log: list[LogEntry] = []
@@ -139,6 +143,7 @@ class Emulator:
         self.tasks.kill_all()
         self.tasks.tasks.clear()
         self.tasks.messages.clear()
+        self.batch.reset()
         self.faults.clear()
         with self._log_lock:
             self._log.clear()
@@ -174,6 +179,8 @@ class Emulator:
             name, _, action = request.path.removeprefix(LAMBDA_PREFIX).partition("/")
             request.service, request.key = "lambda", urllib.parse.unquote(name)
             request.operation = "Invoke" if action == "invocations" and request.method == "POST" else "Unknown"
+        elif request.path.startswith(BATCH_PATH):
+            self.batch.address(request)
         elif _signed_for(request) == "sts" or (request.method == "POST" and request.path == "/" and not request.query):
             request.service, request.operation = "sts", "Query"
         else:
@@ -197,7 +204,7 @@ class Emulator:
 
     def refuse(self, request: Request, error: ServiceError) -> Response:
         """The error in the service's own format."""
-        if request.service == "s3":
+        if request.service in ("s3", "s3control"):
             return xml_error(error, resource=request.path, with_body=request.method != "HEAD")
         return query_error(error) if request.service == "sts" else json_error(error)
 

@@ -30,6 +30,15 @@ class Settings:
     credentials_lifetime_s: float = 3_600.0
     """How long the credentials of an identity pool or role live."""
 
+    batch_object_max: int = 5 * 1024**3
+    """The largest object that a job copies."""
+    batch_threshold_tasks: int = 1_000
+    """From so many tasks on a job of which more than half failed ends."""
+    batch_report_rows: int = 100_000
+    """Not documented: rows in one file of a report."""
+    batch_status_first: bool = True
+    """Whether a report names the HTTP status before the error code, as the examples do, or after it, as its schema says."""
+
     def now(self) -> float:
         """The server's time, in seconds since the epoch."""
         return time.time() + self.skew_s

@@ -23,7 +23,7 @@ from upload_adapters.aws.s3_source import S3Source, bucket_and_prefix
 from upload_adapters.aws.server_clock import ServerClock
 from upload_adapters.aws.transport import transport
 from upload_core.errors import ConfigurationError, IdentityError
-from upload_core.ports import Clock, Identity, Limits
+from upload_core.ports import Clock, Dispatcher, Identity, Limits, Source
 from upload_core.text import printable
 from upload_core.wire import Keys
 
@@ -64,6 +64,7 @@ class AwsPorts:
     """What a delivery needs of one archive in AWS."""
 
     deployment: AwsDeployment
+    keys: Keys
     identity: LateIdentity
     archive: S3Archive
     control: S3ControlBucket
@@ -79,6 +80,13 @@ class AwsPorts:
         """
         name, _ = bucket_and_prefix(url)
         return S3Source(url, functools.partial(self.deployment.named, name))
+
+    def batch(self, settings: Settings, source: Source, beside: Dispatcher) -> Dispatcher:
+        """Has S3 Batch Operations copy from this source; raises `ConfigurationError` if it cannot."""
+        from upload_adapters.aws.batch import batch_dispatcher, batch_settings
+
+        made = batch_settings(settings, self.keys)
+        return batch_dispatcher(made, self.deployment, source, beside, self.clock)
 
     def limits(self, limits: Limits) -> Limits:
         """The limits with the archive's own staleness of locks. Raises what asking for the parameters may raise."""
@@ -186,6 +194,7 @@ def aws_ports(settings: Settings, keys: Keys, person: Person, clock: Clock, *, b
 
     return AwsPorts(
         deployment=deployment,
+        keys=keys,
         identity=identity,
         archive=S3Archive(deployment.transfer, sender=bulk.sender, channel=bulk.channel, carrier=carrier),
         control=control,

@@ -109,6 +109,10 @@ class AwsDeployment:
         """A Lambda client with this configuration, a new one for each."""
         return self._client("lambda", config)
 
+    def connect(self, service: str, config: Config) -> Any:
+        """A client for any other service, a new one for each."""
+        return self._client(service, config)
+
     def reconnect(self) -> None:
         """Have every later request open a new connection; what is under way is left alone."""
         for made in tuple(self._made.values()):  # without the lock: whoever holds it may be waiting for an answer

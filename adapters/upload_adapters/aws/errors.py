@@ -209,6 +209,7 @@ CODES: Final[Mapping[str, Meaning]] = {
         MISPLACED,
     ),
     "PreconditionFailed": PRECONDITION,
+    **dict.fromkeys(("IdempotencyException", "JobStatusException", "BadRequestException"), REFUSED),
     "InvalidWriteOffset": OFFSET,
     # A HEAD has no body and so no code; a 400 to a request that is right otherwise means the credentials.
     "400": EXPIRED,

@@ -112,8 +112,7 @@ def _portable(bucket: Bucket) -> tuple[BucketRecipe, Callable[[], CarriedKeys]]:
     if session is None:
         raise ConfigurationError(f"the bucket {bucket.name} can be reached from this process only")
     client: Any = bucket.calls
-    host = urlsplit(client.meta.endpoint_url).hostname or ""
-    own = host.endswith(_AWS_OWN)
+    own = is_own(client.meta.endpoint_url)
     recipe = BucketRecipe(
         bucket.name,
         client.meta.region_name,
@@ -131,6 +130,11 @@ def _portable(bucket: Bucket) -> tuple[BucketRecipe, Callable[[], CarriedKeys]]:
         return CarriedKeys(frozen.access_key, frozen.secret_key, frozen.token)
 
     return recipe, keys
+
+
+def is_own(endpoint_url: str) -> bool:
+    """Whether this is an endpoint of AWS itself."""
+    return (urlsplit(endpoint_url).hostname or "").endswith(_AWS_OWN)
 
 
 class _Carried(Credentials):  # type: ignore[misc]  # botocore has no types

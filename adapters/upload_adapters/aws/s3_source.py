@@ -84,7 +84,8 @@ class S3Source:
         with _naming(relpath):
             answer = self._head(relpath)
         bucket, key = self._place(), self._prefix + relpath
-        origin = CopySource(bucket.name, key, answer["ETag"], answer["ContentLength"], whole_checksum(answer))
+        modified = answer["LastModified"].timestamp()
+        origin = CopySource(bucket.name, key, answer["ETag"], answer["ContentLength"], whole_checksum(answer), modified)
         yield S3SourceFile(bucket, relpath, origin)
 
     def ls(self, prefix: str = "") -> tuple[str, ...]:

@@ -55,6 +55,9 @@ def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterato
     waiting = summary.files - counts["valid"] - len(summary.failed)
     if waiting:
         yield f"{files(waiting)} still to be sent or judged", "info"
+    if summary.copy_jobs:
+        jobs = "1 copy job goes on" if summary.copy_jobs == 1 else f"{summary.copy_jobs} copy jobs go on"
+        yield f"{jobs} in S3; the next session takes over what is copied", "info"
     there = bool(summary.journal) and Path(summary.journal).is_dir()
     if summary.failed and there:
         yield f"all of them: upload-core status --failed {shlex.quote(shown_path(summary.journal))}", "info"

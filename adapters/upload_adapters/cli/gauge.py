@@ -102,6 +102,11 @@ class Reading:
     silent_s: float | None = None
     """How long nothing was heard of a validator that is at work."""
     silent_left_s: float | None = None
+    jobs: int = 0
+    """Jobs that a service carries out."""
+    jobs_done: int = 0
+    jobs_files: int = 0
+    """Of so many files of those jobs so many have been tried."""
     lock_s: float | None = None
     credentials_s: float | None = None
 
@@ -198,6 +203,9 @@ class Gauge:
             stopping=bool(facts.stop_requested),
             silent_s=silence_s,
             silent_left_s=None if silence_s is None else limits.validator_silence_s - silence_s,
+            jobs=len(facts.jobs),
+            jobs_done=sum(job.copied + job.failed for job in facts.jobs.values()),
+            jobs_files=sum(job.total for job in facts.jobs.values()),
             lock_s=limits.lock_staleness_s - (now_ms - facts.lock_ms) / 1000 if facts.lock_etag else None,
             credentials_s=None if credentials_ms is None else (credentials_ms - now_ms) / 1000,
         )

@@ -19,6 +19,7 @@ from upload_core.text import printable
 BETWEEN = (
     *(ev.SessionOpened, ev.SessionClosed, ev.OutageBegan, ev.OutageEnded, ev.SuspensionNoticed),
     *(ev.TransfersPaused, ev.TransfersContinued, ev.JournalRepaired, ev.ValidatorLost),
+    *(ev.CopyJobRequested, ev.CopyJobCreated, ev.CopyJobEnded),
 )
 """What is no event of the file, but explains those that are."""
 

@@ -42,7 +42,7 @@ CLIENT_STATES: Final = {
 def lines(reading: Reading, width: int, *, unicode: bool = True) -> list[Line]:
     """The reading as lines of at most `width` columns: the whole, then a line for each stage, then what is under way."""
     found = [_headline(reading), *_stages(reading, width, unicode=unicode), _failed(reading), _now(reading)]
-    return [_fitting(ways, width) for ways in found if ways]
+    return [_fitting(ways, width) for ways in [*found, _jobs(reading)] if ways]
 
 
 def text(reading: Reading, width: int, *, unicode: bool = True) -> Any:
@@ -221,6 +221,16 @@ def _now(reading: Reading) -> list[Line]:
         ways += [[head, flight, (f", the largest {share} %", ""), *lives]]
     ways += [[head, flight, *lives], [head, (f"{reading.in_flight:,} in flight", ""), *lives[:1]]]
     return [*ways, [head, (f"{reading.in_flight:,} in flight", "")]]
+
+
+def _jobs(reading: Reading) -> list[Line]:
+    """What services copy by themselves."""
+    if not reading.jobs:
+        return []
+    head: Cell = ("jobs   ", "bold")
+    under_way = f"{reading.jobs} under way"
+    done = f", {reading.jobs_done:,} of {reading.jobs_files:,} copies done" if reading.jobs_files else ""
+    return [[head, (under_way + done, "")], [head, (under_way, "")], [head, (f"{reading.jobs}", "")]]
 
 
 def _fitting(ways: Sequence[Line], width: int) -> Line:

@@ -116,7 +116,8 @@ def dispatch_option(command: Any) -> Any:
     return click.option(
         "--dispatch",
         metavar="WHERE",
-        help="Transfer on a Dask cluster: dask://HOST:PORT, or dask for processes here; otherwise threads.",
+        help="Transfer on a Dask cluster: dask://HOST:PORT, or dask for processes here; s3-batch leaves copies from "
+        "bucket to bucket to S3 Batch Operations; otherwise threads.",
     )(command)
 
 

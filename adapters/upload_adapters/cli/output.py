@@ -78,7 +78,7 @@ def write_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> No
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """The object that `--json` prints for a session; `message` is there only if there is something to say."""
+    """The object that `--json` prints for a session; `message` and `copy_jobs` are there only if there is something to say."""
     data: dict[str, Any] = {
         "outcome": summary.outcome,
         "exit_code": summary.exit_code,
@@ -92,6 +92,8 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     }
     if summary.message:
         data["message"] = summary.message
+    if summary.copy_jobs:
+        data["copy_jobs"] = summary.copy_jobs
     return data
 
 

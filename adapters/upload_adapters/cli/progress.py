@@ -49,6 +49,9 @@ SHOWN: Final[dict[type[ev.Event], MessageType]] = {
     ev.OutageBegan: "warning",
     ev.OutageEnded: "success",
     ev.SuspensionNoticed: "warning",
+    ev.CopyJobRequested: "info",
+    ev.CopyJobCreated: "info",
+    ev.CopyJobEnded: "info",
     ev.TransfersPaused: "warning",
     ev.TransfersContinued: "success",
     ev.JournalRepaired: "warning",
@@ -63,6 +66,7 @@ BOOKKEEPING: Final[frozenset[type[ev.Event]]] = frozenset(
         ev.ValidatorLogRead,
         ev.ValidatorKeptAlive,
         ev.ClientLogAppended,
+        ev.CopyJobProgressed,
         ev.LockRenewed,
     }
 )

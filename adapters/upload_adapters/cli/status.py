@@ -17,9 +17,11 @@ from upload_adapters.cli.watching import CUT_OFF, RUNNING, UNKNOWN, Watch
 from upload_adapters.console import TerminalConsole
 from upload_core import events as ev
 from upload_core.delivery import Delivery
+from upload_core.jobs import CopyJob
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID
 from upload_core.messages import plain
 from upload_core.outcomes import FailedFile
+from upload_core.text import printable
 
 FOLLOW_S: Final = 0.5
 PLAIN_INTERVAL_S: Final = 30.0
@@ -140,6 +142,10 @@ def _status(watch: Watch) -> dict[str, Any]:
         "seq": reader.position.seq,
         "time": reader.position.time,
         "counts": {str(state): count for state, count in delivery.public_counts().items()},
+        "copy_jobs": [
+            {"job_id": job.job_id, "status": job.status, "copied": job.copied, "failed": job.failed, "total": job.total}
+            for job in facts.jobs.values()
+        ],
         "files": len(delivery),
         "retries": facts.retries_total,
         "source": facts.source,
@@ -154,6 +160,8 @@ def _show(watch: Watch, *, with_failed: bool) -> None:
     created = delivery.created
     write_line(f"{created.dataset}-{created.delivery_id} ({created.transfer_type}): {_in_words(watch)}")
     write_line(f"{files(len(delivery))}: {_counts(delivery.public_counts())}")
+    for job in delivery.facts.jobs.values():
+        write_line(f"copy job {printable(job.job_id) or 'not yet taken'}: {_job(job)}")
     failed = failed_files(delivery)
     if with_failed:
         for file in failed:
@@ -164,6 +172,12 @@ def _show(watch: Watch, *, with_failed: bool) -> None:
     write_line(f"record {reader.position.seq:,} of {reader.position.time}")
     if watch.session in (CUT_OFF, "interrupted", "crashed"):
         write_line(f"next: {resume_command(str(reader.path))}")
+
+
+def _job(job: CopyJob) -> str:
+    failed = f", {job.failed:,} failed" if job.failed else ""
+    far = f", {job.copied:,} of {job.total:,} copied{failed}" if job.total else ""
+    return f"{printable(job.status, 200) or 'New'}{far}"
 
 
 def _show_sum(watches: Sequence[Watch]) -> None:

@@ -1,6 +1,7 @@
 """The pages about AWS are true: an emulated archive, somebody with a browser, a proxy that opens TLS, a source bucket."""
 
 import os
+import time
 import urllib.parse
 
 import pytest
@@ -100,5 +101,27 @@ def test_a_delivery_from_bucket_to_bucket_is_as_the_page_says(aws, tmp_path):
         archive.judge()
         assert aws.log("PutObject") == [e for e in aws.log("PutObject") if e.bucket != archive.transfer_bucket]
         assert len([e for e in aws.log("CopyObject") if e.bucket == archive.transfer_bucket]) == 4
+    finally:
+        archive.close()
+
+
+@pytest.mark.slow
+def test_copies_by_s3_batch_operations_are_as_the_page_says(aws, tmp_path):
+    aws.settings.account = "123456789012"
+    archive = made(aws, tmp_path)
+    for bucket in ("observatory", "observatory-jobs"):
+        aws.store.create_bucket(bucket)
+    archive.files = {f"m31/file {number:02d}.fits": bytes([number]) * 5760 for number in range(4)}
+    for relpath, data in archive.files.items():
+        aws.place("observatory", relpath, data)
+    rows = archive.index()
+    lines = [f"{path},{crc}" for path, crc in zip(rows["path"], rows["checksum"], strict=True)]
+    (tmp_path / "index.csv").write_text("\n".join(["path,checksum", *lines, ""]))
+    time.sleep(2)  # what was written within this second is not left to a job
+    try:
+        follow("s3-batch.md", tmp_path, **aws.environment())
+        archive.judge()
+        [job] = aws.batch.jobs.values()
+        assert len(job.copied) == 4
     finally:
         archive.close()
