@@ -206,7 +206,9 @@ def _options(arguments: list[str]) -> Any:
     parser.add_argument("--bucket", default="bucket")
     parser.add_argument("--ca", help="whom to trust, where the URL is https")
     parser.add_argument("--directory", required=True, help="for journal and control bucket; new for each delivery")
-    parser.add_argument("--journal", default="journal", help="its place below the directory: another machine's is another")
+    parser.add_argument(
+        "--journal", default="journal", help="its place below the directory: another machine's is another"
+    )
     parser.add_argument("--validator", help="socket of a validator that waits; one is started if none is named")
     parser.add_argument("--transport", choices=TRANSPORTS, default=TRANSPORTS[-1])
     parser.add_argument("--threads", type=int, default=0, help="transfers at a time; 0 lets it find its own level")

@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     others = []
     for item in items:
-        shown = set()
+        shown: set[object] = set()
         for marker in item.iter_markers("promise"):
             assert marker.args, f"{item.nodeid} names no promise"
             assert set(marker.args) <= PROMISES.keys(), f"{item.nodeid} names a promise that nobody made"

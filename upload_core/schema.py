@@ -24,7 +24,8 @@ def journal_schema() -> dict[str, Any]:
     shapes, definitions = msgspec.json.schema_components([Header, *ev.EVENTS], ref_template="#/$defs/{name}")
     header, records = shapes[0]["$ref"], [shape["$ref"] for shape in shapes[1:]]
     for shape in definitions.values():
-        if "description" in shape:  # a docstring, which Python indents as its source up to 3.12, and no longer from 3.13 on
+        # a docstring, which Python indents as its source up to 3.12, and no longer from 3.13 on
+        if "description" in shape:
             shape["description"] = inspect.cleandoc(shape["description"])
     for kind in ev.EVENTS:
         shape = definitions[kind.__name__]
