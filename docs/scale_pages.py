@@ -41,7 +41,7 @@ class Input(NamedTuple):
 
 def inputs() -> dict[str, Input]:
     """Every input by its short name."""
-    rows = {
+    return {
         "rate": Input(
             "small files sent by one host, 30 ms away",
             measured("transfers", "T3", "10,000 x 4096 B, 30 ms latency: our files", "ours"),
@@ -89,7 +89,6 @@ def inputs() -> dict[str, Input]:
         "job_usd": Input("a job of S3 Batch Operations", 0.25, "USD", PRICES),
         "task_usd": Input("an object in it", 1e-6, "USD", PRICES),
     }
-    return rows
 
 
 PRICES: Final = "[S3 pricing](https://aws.amazon.com/s3/pricing/), us-east-1, 2026-11-26"

@@ -43,9 +43,11 @@ def shown_by(notebook):
             continue
         assert (cell["outputs"], cell["execution_count"]) == ([], None), "outputs are not kept"
         parsed = ast.parse("".join(cell["source"]))
-        last = parsed.body.pop() if isinstance(parsed.body[-1], ast.Expr) else None
+        last = parsed.body[-1]
+        if isinstance(last, ast.Expr):
+            parsed.body.pop()
         exec(compile(parsed, notebook.name, "exec"), namespace)
-        if last is not None:
+        if isinstance(last, ast.Expr):
             yield eval(compile(ast.Expression(last.value), notebook.name, "eval"), namespace)
 
 

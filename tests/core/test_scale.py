@@ -57,7 +57,7 @@ def pages(monkeypatch):
 
 
 def test_the_formulas_give_what_a_person_reckons(pages):
-    v = {"rate": 1_000, "core_us": 20, "workers": 4, "tasks": 500, "check_us": 1_000, "job": 250_000}
+    v: dict[str, float] = {"rate": 1_000, "core_us": 20, "workers": 4, "tasks": 500, "check_us": 1_000, "job": 250_000}
     v |= {"put": 5e-6, "get": 4e-7, "express_put": 0.0, "express_get": 0.0, "job_usd": 0.25, "task_usd": 1e-6}
     host, cluster, batch = pages.WAYS
     assert host.seconds(1_000_000, v) == 1_000
