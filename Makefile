@@ -6,7 +6,8 @@
 #   make check   format, lint, types, architecture, generated docs; no tests
 #   make fix     what a tool can repair by itself
 #   make bench   the figures; arguments in ARGS, e.g. make bench ARGS="journal"
-#   make soak    the promises of reliability at a larger size: SIZE=nightly (the default) or release
+#   make soak    the promises of reliability at a larger size: SIZE=nightly (the default) or release;
+#                PROMISES="R3 R5" for these alone
 #   make docs    the pages, in build/docs/index.html
 #   make coverage, make clean
 #
@@ -21,11 +22,15 @@ OTHER_PYTHON ?=
 WORKERS ?= 2
 ARGS ?=
 SIZE ?= nightly
+PROMISES ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export VENV
 export PEERS
+# Where it is set, each of the many programs that tests start would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
+export UPLOAD_CORE_OTHER_PYTHON = $(abspath $(OTHER))/bin/python
 
 .PHONY: demo test interop check fix bench soak docs coverage clean
 # Two recipes installing into one environment at the same time would break it.
@@ -34,7 +39,7 @@ export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
 demo: $(VENV)/.runtime
 	@$(BIN)/upload-core demo $(ARGS)
 
-test: check $(INTEROP)/.installed
+test: check $(INTEROP)/.installed $(OTHER)/.installed
 	@scripts/install-system-packages
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
@@ -52,7 +57,7 @@ bench: $(VENV)/.bench $(PEERS)/.installed
 
 soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed
 	@scripts/install-system-packages
-	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_OTHER_PYTHON=$(abspath $(OTHER))/bin/python $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
+	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_PROMISES="$(PROMISES)" $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
 
 docs: $(VENV)/.dev
 	@scripts/cog -r
@@ -100,10 +105,8 @@ $(INTEROP)/.installed: tests/interop/requirements.txt
 	@touch $@
 
 # Another Python, on which the same seeds must give the same bytes: OTHER_PYTHON=python3.13, or the newest one found.
-$(OTHER)/.installed: pyproject.toml
-	@scripts/make-venv "$(OTHER)" $(OTHER_PYTHON)
-	@echo "Installing upload-core into $(OTHER)"
-	@$(OTHER)/bin/python -m pip --disable-pip-version-check install --quiet --editable .
+$(OTHER)/.installed: pyproject.toml | $(VENV)/.dev
+	@scripts/make-other-python "$(OTHER)" "$(VENV)" $(OTHER_PYTHON)
 	@touch $@
 
 # Programs that transfers are measured beside; one of them wants a botocore of its own.

@@ -129,7 +129,7 @@ def ports_for(options: Any, validator: str, console: SilentConsole) -> Ports:
     directory = options.directory
     control = DirectoryControlBucket(os.path.join(directory, "control"))
     return Ports(
-        journal=DirectoryJournal(os.path.join(directory, "journal")),
+        journal=DirectoryJournal(os.path.join(directory, options.journal)),
         source=DirectorySource(options.source),
         archive=archive_for(options.transport, options.url, options.bucket, options.ca),
         control=control,
@@ -206,6 +206,9 @@ def _options(arguments: list[str]) -> Any:
     parser.add_argument("--bucket", default="bucket")
     parser.add_argument("--ca", help="whom to trust, where the URL is https")
     parser.add_argument("--directory", required=True, help="for journal and control bucket; new for each delivery")
+    parser.add_argument(
+        "--journal", default="journal", help="its place below the directory: another machine's is another"
+    )
     parser.add_argument("--validator", help="socket of a validator that waits; one is started if none is named")
     parser.add_argument("--transport", choices=TRANSPORTS, default=TRANSPORTS[-1])
     parser.add_argument("--threads", type=int, default=0, help="transfers at a time; 0 lets it find its own level")

@@ -93,9 +93,10 @@ class Ours:
         self._socket = os.path.join(self._place, "socket")
         self.validator = start_validator(self._directory, self._socket)
 
-    def command(self, work: WorkSet, url: str) -> list[str]:
-        """What delivers that work there."""
+    def command(self, work: WorkSet, url: str, journal: str = "journal") -> list[str]:
+        """What delivers that work there; with a journal of its own it is another machine's client."""
         what = ["--source", str(work.source), "--index", str(work.index), "--directory", self._directory]
+        what += ["--journal", journal]
         where = ["--url", url, "--bucket", BUCKET, "--validator", self._socket]
         return [sys.executable, str(ROOT / "benchmarks" / "deliver_to_sink.py"), *what, *where, *self._how]
 

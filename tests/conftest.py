@@ -1,9 +1,11 @@
 """For every test: hypothesis is as patient as a busy machine needs, and no test can reach AWS by accident."""
 
+import compileall
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import settings
 
 from tests import promises
 from tests.promises import figure, pytest_collection_modifyitems, pytest_terminal_summary, size  # noqa: F401 - pytest finds fixtures and hooks here by name
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # The suites that adapters join are plain modules; their asserts should explain themselves as those of a test file do.
 pytest.register_assert_rewrite("tests.contracts")
@@ -53,8 +57,15 @@ def _aws_models_are_read_once() -> Iterator[None]:
 
 
 def pytest_configure(config):
-    """Processes that tests start shall hear signals as usual, also where nohup or a shell's background keeps us from it."""
+    """Processes that tests start shall hear signals as usual, also where nohup or a shell's background keeps us from it.
+
+    And they shall find our modules compiled, also where PYTHONDONTWRITEBYTECODE is set: else each of the many hundred
+    compiles them anew, which is half of what its start costs.
+    """
     promises.pytest_configure(config)
+    if not hasattr(config, "workerinput"):  # once, before there are workers
+        for package in ("upload_core", "adapters", "tests/emulator"):
+            compileall.compile_dir(ROOT / package, quiet=2)
     for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         if signal.getsignal(number) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
             signal.signal(number, usual)

@@ -1,8 +1,9 @@
 """The promises of reliability, as a table: what each says, how it is shown, and in how many cases at each size.
 
 A test that shows one carries `@pytest.mark.promise("R1")`, asks the fixture `size` how much to do, and tells the fixture
-`figure` what it counted. `UPLOAD_CORE_SIZE` chooses between `pr` (part of `make test`), `nightly` and `release`; a run
-of marked tests ends with the table of figures and leaves it in `build/promises.json`.
+`figure` what it counted. `UPLOAD_CORE_SIZE` chooses between `pr` (part of `make test`), `nightly` and `release`;
+`UPLOAD_CORE_PROMISES="R3 R5"` runs the tests of these promises alone. A run of marked tests ends with the table of
+figures and leaves it in `build/promises.json`; with `UPLOAD_CORE_RECORD=1` in `tests/promises.json`, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import pytest
 
 SIZES: Final = ("pr", "nightly", "release")
 SIZE: Final = os.environ.get("UPLOAD_CORE_SIZE", "pr")
+ONLY: Final = frozenset(os.environ.get("UPLOAD_CORE_PROMISES", "").split())
+RECORDED: Final = Path(__file__).resolve().parent / "promises.json"
+"""What was counted when somebody last set UPLOAD_CORE_RECORD=1: promise -> size -> words -> number; the page shows it."""
 WRITTEN: Final = Path(__file__).resolve().parent.parent / "build" / "promises.json"
 
 
@@ -62,13 +66,25 @@ PROMISES: Final = {
 def pytest_configure(config: pytest.Config) -> None:
     if SIZE not in SIZES:
         raise pytest.UsageError(f"UPLOAD_CORE_SIZE is {SIZE!r}; it must be one of {', '.join(SIZES)}")
+    if unknown := ONLY - PROMISES.keys():
+        raise pytest.UsageError(
+            f"UPLOAD_CORE_PROMISES names {', '.join(sorted(unknown))}; there are R1 to R{len(PROMISES)}"
+        )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    others = []
     for item in items:
+        shown: set[object] = set()
         for marker in item.iter_markers("promise"):
             assert marker.args, f"{item.nodeid} names no promise"
             assert set(marker.args) <= PROMISES.keys(), f"{item.nodeid} names a promise that nobody made"
+            shown.update(marker.args)
+        if ONLY and not shown & ONLY:
+            others.append(item)
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
 
 
 @pytest.fixture
@@ -114,3 +130,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     WRITTEN.parent.mkdir(exist_ok=True)
     WRITTEN.write_text(json.dumps({"size": SIZE, "figures": counts}, indent=1) + "\n", "utf-8")
+    if os.environ.get("UPLOAD_CORE_RECORD"):
+        recorded = json.loads(RECORDED.read_text("utf-8")) if RECORDED.exists() else {}
+        for number in PROMISES:
+            if counts[number]:
+                recorded.setdefault(number, {})[SIZE] = counts[number]
+        RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def counted() -> list[list[str]]:
+    """A row for each promise: what was counted at each size that somebody recorded, for the page."""
+    recorded = json.loads(RECORDED.read_text("utf-8"))
+    return [
+        [number]
+        + [
+            ", ".join(f"{count:,} {what}" for what, count in recorded.get(number, {}).get(size, {}).items())
+            for size in SIZES[:2]
+        ]
+        for number in PROMISES
+    ]

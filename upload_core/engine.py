@@ -271,7 +271,8 @@ class Engine:
     def start_pipeline(self) -> None:
         """Ask for a validation run; what it is told of are the rows that our log gets from here on.
 
-        If the answer is lost, it is asked for again under the same key, which starts nothing twice.
+        If the answer is lost, it is asked for again under the same key, which starts nothing twice. Whatever the answer,
+        the run is believed by its `init` row alone; without one in time the next session ends what is at work.
         """
         self.take(cmd.RequestRun())
         self.guard()
@@ -285,10 +286,9 @@ class Engine:
         except PipelineError as error:
             self.record([ev.PipelineRefused(str(error))])
             return
-        if answer.already_running:
-            self.record([ev.PipelineAttached(answer.message)])
-        else:
-            self.record([ev.PipelineAccepted(answer.message)])
+        # Also where a run is at work already: it may be an earlier one, which looked dead and was told of files that it
+        # must not be told of again. Only one that comes up after this request is the run that was asked for.
+        self.record([ev.PipelineAccepted(answer.message)])
 
     def _start_another_run(self) -> None:
         """As a new session would: what was on its way to the run before is no longer told, but found in our log."""

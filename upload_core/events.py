@@ -328,7 +328,7 @@ class PipelineRequested(Event, frozen=True):
 
 
 class PipelineAccepted(Event, frozen=True):
-    """The pipeline answered that it starts; the run is believed only once its `init` row is read."""
+    """The pipeline answered that it starts, or that a run is at work; one is believed only once its `init` row is read."""
 
     message: str = ""
 

@@ -192,7 +192,7 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.LabelWritten: lambda e: f"the label was put at {_shown(e.key)}",
     ev.IndexWritten: lambda e: f"the index was put at {_shown(e.key)}; {_files(e.expected)} to be validated",
     ev.PipelineRequested: _fixed("the archive was asked to start a validation run"),
-    ev.PipelineAccepted: _because("the archive starts a validation run"),
+    ev.PipelineAccepted: _because("the archive answers the request for a validation run"),
     ev.PipelineAttached: _fixed("this session goes on with the validation run that is at work"),
     ev.PipelineRefused: _because("the validation run could not be started"),
     ev.RunConfirmed: _fixed("the validator reads our log"),

@@ -307,7 +307,7 @@ def abandoned_lock(pipeline: Pipeline) -> ObjectInfo | None:
 
 @attrs.frozen
 class PipelineAnswer:
-    """What the pipeline said: it starts a run, or a run was at work already."""
+    """What the pipeline said: it starts a run, or a run was at work already, be it this one or one before."""
 
     already_running: bool = False
     message: str = ""

@@ -110,7 +110,12 @@ RUN_CASES: Final = (
     RunCase(Run.NONE, False, RunStep.START, "the ordinary beginning"),
     RunCase(Run.NONE, True, RunStep.END_ORPHAN, "it was told of files by a journal that is gone"),
     RunCase(Run.REQUESTED, False, RunStep.START_AGAIN, "the request or its answer was lost"),
-    RunCase(Run.REQUESTED, True, RunStep.ATTACH, "the request took effect, only its answer was lost"),
+    RunCase(
+        Run.REQUESTED,
+        True,
+        RunStep.START_AGAIN,
+        "it has not begun since it was asked for, and so may be an earlier one: its first word decides",
+    ),
     RunCase(
         Run.REQUEST_OUTDATED, False, RunStep.START_AGAIN, "if it comes up yet, it reads the index that is written anew"
     ),

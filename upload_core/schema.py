@@ -6,6 +6,7 @@ none are forbidden.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,10 @@ def journal_schema() -> dict[str, Any]:
     """The schema of one line of a segment: its header, or a record of one of the kinds of event."""
     shapes, definitions = msgspec.json.schema_components([Header, *ev.EVENTS], ref_template="#/$defs/{name}")
     header, records = shapes[0]["$ref"], [shape["$ref"] for shape in shapes[1:]]
+    for shape in definitions.values():
+        # a docstring, which Python indents as its source up to 3.12, and no longer from 3.13 on
+        if "description" in shape:
+            shape["description"] = inspect.cleandoc(shape["description"])
     for kind in ev.EVENTS:
         shape = definitions[kind.__name__]
         shape["properties"] = {

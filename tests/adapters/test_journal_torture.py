@@ -482,6 +482,25 @@ def test_every_forged_but_sealed_record_gives_a_typed_error(victim):
             assert isinstance(one.open(), JournalDamagedError), line
 
 
+@pytest.mark.parametrize(("what", "instead"), [(b"}\n{", b"}{"), (b"}\n{", b"}\n\n{"), (b',"kind"', b',\n"kind"')])
+def test_each_record_has_a_line_of_its_own_though_the_decoder_would_not_mind(victim, what, instead):
+    """A journal that is gone on with must be readable afterwards, and other readers go by its lines."""
+    from upload_core import events as ev
+    from upload_core.journal import encode_batch
+
+    one = victim(recording("plain"), 1 << 20)
+    [name] = one.segments
+    reader = JournalReader(one.path)
+    reader.advance()
+    events = [ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0)]
+    data, _ = encode_batch(events, 1_800_000_000_000, reader.position)
+    one.restore(**{name: one.whole[name] + data})
+    assert not isinstance(one.open(), JournalError)
+    before, _, after = data.rpartition(what)
+    one.restore(**{name: one.whole[name] + _resealed(before + instead + after, reader.position.crc, b"", b"")})
+    assert isinstance(one.open(), JournalDamagedError)
+
+
 def _resealed(data: bytes, crc: int, old: bytes, new: bytes) -> bytes:
     import zlib
 

@@ -225,6 +225,17 @@ def test_another_log_in_its_place_is_read_from_the_beginning(control, replacemen
     assert reader.read_from(len(replacement or b"")).restarted == ""
 
 
+def test_another_log_is_followed_as_the_one_before_was(control):
+    control.append(KEY, b"old row\n" * 40, offset=0)
+    reader = LogReader(control, KEY)
+    assert reader.read_from(0).end == 320
+    control.put(KEY, b"new row\n" * 50)
+    assert reader.read_from(320).restarted
+    assert reader.read_from(400).restarted == ""
+    control.append(KEY, b"and one\n", offset=400)
+    assert (reader.read_from(400).data, reader.read_from(408).data) == (b"and one\n", b"")
+
+
 @pytest.mark.parametrize("replacement", [None, b"new\n", b"something else, no row ends where one did\n"])
 def test_a_resumed_reader_notices_another_log_too(control, replacement):
     if replacement is not None:

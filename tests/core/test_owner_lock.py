@@ -73,6 +73,36 @@ def test_who_lost_the_lock_is_told_to_whom(control, clock):
     assert body(control) == "them"
 
 
+def test_who_comes_between_our_look_and_our_write_keeps_the_lock(control):
+    class Quicker(MemoryControlBucket):
+        def read(self, key, start=0):
+            found = control.read(key, start)
+            if found is None:
+                lock(control, "them").acquire()
+            return found
+
+        def put(self, key, data, **conditions):
+            return control.put(key, data, **conditions)
+
+    with pytest.raises(LockHeldError, match="'them'"):
+        lock(Quicker(ManualClock())).acquire()
+    assert body(control) == "them"
+
+
+def test_another_process_of_the_same_agent_re_enters_its_lock_and_displaces_nobody(control):
+    lock(control).acquire()
+    assert lock(control).acquire().taken_over == ""
+
+
+def test_a_lock_is_held_up_to_the_very_second_at_which_it_gets_stale(control, clock):
+    lock(control, "them").acquire()
+    clock.advance(STALENESS_S)
+    with pytest.raises(LockHeldError, match="in 0 s"):
+        lock(control).acquire()
+    clock.advance(1)
+    assert lock(control).acquire().taken_over == "them"
+
+
 def test_a_deleted_lock_is_lost(control):
     ours = lock(control)
     ours.acquire()

@@ -32,13 +32,18 @@ def test_only_what_is_stored_as_indexed_counts_as_stored_and_only_an_ok_as_accep
 @pytest.mark.parametrize("at_work", [True, False])
 def test_exactly_one_step_follows_from_the_run_and_the_validator(run, at_work):
     step = run_step(run, validator_at_work=at_work)
-    starts = (RunStep.START, RunStep.START_AGAIN)
-    assert (step in starts) == (not at_work), "no second run while one is at work, no attaching to nothing"
+    if step is RunStep.START_AGAIN:
+        return  # the same key starts nothing beside what it started
+    assert (step is RunStep.START) == (not at_work), "no second run while one is at work, no attaching to nothing"
 
 
 def test_only_a_request_whose_answer_was_lost_is_asked_for_again():
-    again = [case.run for case in RUN_CASES if case.step is RunStep.START_AGAIN]
-    assert again == [Run.REQUESTED, Run.REQUEST_OUTDATED]
+    again = {case.run for case in RUN_CASES if case.step is RunStep.START_AGAIN}
+    assert again == {Run.REQUESTED, Run.REQUEST_OUTDATED}
+
+
+def test_only_a_run_that_was_seen_to_begin_is_gone_on_with():
+    assert [case.run for case in RUN_CASES if case.step is RunStep.ATTACH] == [Run.STARTED]
 
 
 def test_every_row_has_a_label_or_case_of_its_own_and_a_reason():

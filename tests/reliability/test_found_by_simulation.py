@@ -1,11 +1,14 @@
 """What the simulation found, each by itself: small deliveries in which just that goes wrong."""
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.crash.odd_validator import KEYS, OddPipeline
 from tests.crash.test_faults import replace_port
 from tests.crash.world import World
 from upload_adapters.memory import ManualClock, MemoryControlBucket
+from upload_adapters.testing import Killed
 from upload_core import events as ev
 from upload_core.errors import ArchiveUnavailableError, IdentityError, LockLostError
 from upload_core.logs import AppendLog, LogReader, mark_of
@@ -246,3 +249,77 @@ def test_nor_is_one_that_came_up_before_anybody_heard_of_it():
     delivery.apply(ev.FileRequeued(0), 0)
     assert [*states, delivery.run_state] == [Run.REQUESTED, Run.REQUEST_OUTDATED]
     assert run_step(delivery.run_state, validator_at_work=True) is RunStep.END_ORPHAN
+
+
+# --- a run at work that looked dead --------------------------------------------------------------
+
+
+class Hidden(OddPipeline):
+    """While it is hidden, whoever looks for it by its log, which somebody takes away, finds nothing."""
+
+    hidden = False
+    on_answer: Callable[[], None] = staticmethod(lambda: None)
+
+    def start(self, **request):
+        answer = super().start(**request)
+        self.on_answer()
+        return answer
+
+    def is_running(self):
+        return self.alive and not self.hidden
+
+    def write(self, *pieces):
+        if not self.hidden:
+            super().write(*pieces)
+
+
+@pytest.fixture
+def unheard():
+    """A world whose validator was told of three files and heard of one, and looks dead."""
+    world = World(FILES, bad=[])
+    pipeline = Hidden(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    replace_port(world, pipeline=pipeline)
+
+    def hide(port, method, args):
+        if (port, method) == ("control", "append") and b"\ttransfer\tb\t" in args[1]:
+            pipeline.hidden = True
+
+    world.calls.before = hide
+    assert world.client().run().exit_code == 6
+    assert announced(world) == ["a", "b", "c"]
+    world.calls.disarm()
+    world.real["control"].delete(KEYS.validator_log)
+    return world, pipeline
+
+
+def announced(world):
+    return sorted(row[2] for row in world.rows() if row[1] == "transfer")
+
+
+def test_a_run_that_answers_in_place_of_the_one_asked_for_is_ended_and_never_told_anew(unheard):
+    world, pipeline = unheard
+    summary = world.client().run()
+    assert "did not start" in summary.message
+    assert (summary.exit_code, announced(world), pipeline.runs) == (6, ["a", "b", "c"], 1)
+    pipeline.hidden = False
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 2
+
+
+def test_nor_does_a_session_that_finds_an_unanswered_request_go_on_with_it(unheard):
+    world, pipeline = unheard
+
+    def die(*_):
+        world.calls.before = die  # whatever tidies up afterwards reaches nothing any more
+        raise Killed
+
+    pipeline.on_answer = die
+    with pytest.raises(Killed):
+        world.client().run()
+    world.die()
+    world.calls.disarm()
+    pipeline.hidden, pipeline.on_answer = False, lambda: None
+    assert world.client().run().exit_code == 6
+    assert (announced(world), pipeline.runs) == (["a", "b", "c"], 1)
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 2
