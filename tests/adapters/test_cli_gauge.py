@@ -13,6 +13,7 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.effects import OpenUpload
 from upload_core.files import FileTable
+from upload_core.jobs import CopyJob
 from upload_core.lifecycle import ABANDONED, DONE, INVALID, READY, REPORTED, TRANSFERRING, VALID
 
 WIDTHS = range(10, 201)
@@ -264,6 +265,22 @@ def test_no_line_is_wider_than_the_terminal(unicode):
             lines = shown(reading, width, unicode=unicode).split("\n")
             assert max(map(cell_len, lines)) <= width, width
             assert len(lines) == 5 - (not reading.in_flight and reading.all_sent)
+
+
+def test_jobs_of_a_service_are_a_line_of_their_own_on_any_width():
+    watched = Watched()
+    facts = watched.delivery.facts
+    facts.jobs = {
+        "a": CopyJob("a", "0-499", 0, "job-1", "Active", 120, 3, 500),
+        "b": CopyJob("b", "500-999", 0, "job-2", "New", 0, 0, 500),
+    }
+    reading = watched.read()
+    told = shown(reading, 100)
+    assert "jobs   2 under way, 123 of 1,000 copies done" in told
+    for width in WIDTHS:
+        lines = shown(reading, width).split("\n")
+        assert max(map(cell_len, lines)) <= width, width
+        assert any(line.startswith("jobs") for line in lines)
 
 
 def test_forty_columns_hold_what_counts():

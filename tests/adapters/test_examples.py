@@ -1,5 +1,7 @@
-"""Every program in `examples/` runs, delivers everything, and may be run again."""
+"""Every program and notebook in `examples/` runs, delivers everything, and may be run again."""
 
+import ast
+import json
 import subprocess
 import sys
 
@@ -28,3 +30,40 @@ def test_it_delivers_everything_and_may_be_run_again(example, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
     [stored] = archive.glob("example-*-staging")
     assert contents(stored) == contents(data)
+
+
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+
+
+def shown_by(notebook):
+    """Run the cells in order in one namespace, as a kernel does; what the last line of each shows."""
+    namespace: dict[str, object] = {}
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        assert (cell["outputs"], cell["execution_count"]) == ([], None), "outputs are not kept"
+        parsed = ast.parse("".join(cell["source"]))
+        last = parsed.body[-1]
+        if isinstance(last, ast.Expr):
+            parsed.body.pop()
+        exec(compile(parsed, notebook.name, "exec"), namespace)
+        if isinstance(last, ast.Expr):
+            yield eval(compile(ast.Expression(last.value), notebook.name, "eval"), namespace)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_shows_a_delivery_and_may_be_run_again(notebook, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        index, client, outcome, state, sizes = shown_by(notebook)
+        assert len(index) == 5
+        assert outcome == "complete"
+        assert "the client is" in client._repr_html_()
+        assert "valid" in state._repr_html_()
+        assert sizes.to_dict() == {"valid": 5 * 2880}
+    assert len(contents(tmp_path / "archive" / "notebook-1-staging")) == 5
+
+
+def test_there_is_an_example_of_each_kind():
+    assert len(EXAMPLES) == 3
+    assert len(NOTEBOOKS) == 1

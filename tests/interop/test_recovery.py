@@ -243,3 +243,30 @@ def test_credentials_that_renew_themselves_may_be_shorter_than_the_delivery(arch
     written = [path.read_text(errors="replace") for path in provider.root.rglob("*") if path.is_file()]
     shown = "".join([*written, ended.stderr, json.dumps(ended.summary)])
     assert not [token for token in archive.aws.keyring.tokens() if token in shown]
+
+
+def test_a_client_killed_while_s3_copies_goes_on_with_the_same_job(archives, providers):
+    files = some_files(12) | {"Größe 1+1.txt": b"odd", "empty.bin": b""}
+    archive = archives()
+    provider = providers(archive, files)
+    for bucket in ("source", "jobs"):
+        archive.aws.store.create_bucket(bucket)
+    for path, data in files.items():
+        archive.aws.place("source", path, data)
+    time.sleep(2)  # what was written within this second is not left to a job
+    role = f"arn:aws:iam::{archive.aws.settings.account}:role/copies"
+    command = ["s3://source" if word == "data" else word for word in provider.delivering]
+    settings = ("--set", f"batch.role={role}", "--set", "batch.bucket=jobs")
+    archive.aws.batch.hold(after=4)
+    process = provider.start(*command, "--dispatch", "s3-batch", *settings)
+    archive.wait_for(lambda: any(len(job.copied) == 4 for job in archive.aws.batch.jobs.values()), "nothing is copied")
+    provider.kill(process)
+    archive.aws.batch.release()
+    ended = provider.resume()
+    assert (ended.code, ended.summary["outcome"]) == (0, "complete"), ended.stderr
+    archive.assert_delivered(files)
+    assert set(archive.reported().values()) == {1}
+    [job] = archive.aws.batch.jobs.values()
+    assert sorted(job.copied) == sorted(files), "each object was copied once, by the one job"
+    assert len(archive.aws.log("CreateJob")) == 1
+    assert not archive.sent()

@@ -10,6 +10,7 @@ import click
 
 from upload_adapters.cli.output import files, write_json, write_line
 from upload_adapters.cli.reading import is_alive, open_reader
+from upload_adapters.cli.several import said_of_shared
 from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
 
@@ -52,6 +53,8 @@ def command(journals: tuple[str, ...], output: str, as_json: bool) -> int:
         write_json({"exit_code": 0, "page": str(page), "receipt": str(receipt), "files": total, "valid": valid})
     else:
         write_line(f"{page}: {valid:,} of {files(total)} valid; the receipt is {receipt}")
+        if (shared := said_of_shared([reading.story.table for reading in readings])) is not None:
+            write_line(shared)
     return 0
 
 

@@ -13,6 +13,7 @@ from upload_adapters.cli import live
 from upload_adapters.cli.ending import groups, resume_command
 from upload_adapters.cli.options import journals_argument, no_color_option
 from upload_adapters.cli.output import files, paused_in_words, size, write_json, write_line
+from upload_adapters.cli.several import said_of_shared
 from upload_adapters.cli.watching import CUT_OFF, RUNNING, UNKNOWN, Watch
 from upload_adapters.console import TerminalConsole
 from upload_core import events as ev
@@ -188,6 +189,8 @@ def _show_sum(watches: Sequence[Watch]) -> None:
     count, size_bytes = total.total(), sum(watch.reader.delivery.table.total_bytes for watch in watches)
     write_line("")
     write_line(f"in all, {len(watches)} journals: {files(count)}, {size(size_bytes)}: {_counts(total)}")
+    if (shared := said_of_shared([watch.reader.delivery.table for watch in watches])) is not None:
+        write_line(shared)
 
 
 def _counts(counts: Any) -> str:
