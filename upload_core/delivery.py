@@ -156,7 +156,7 @@ class Delivery:
         if self.facts.run == 0:
             return Run.NONE
         if not self.facts.run_open:
-            return Run.OVER
+            return Run.DISMISSED if self.facts.stop_reported else Run.OVER
         if self.facts.stop_reported:
             return Run.ENDING
         if not self.facts.run_started:

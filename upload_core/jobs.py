@@ -36,6 +36,11 @@ class CopyJob(msgspec.Struct, frozen=True, omit_defaults=True):
     failed: int = 0
     total: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many files it has."""
+        return self.total or sum(map(len, runs_of(self.files)))
+
 
 def ranges(files: Iterable[int]) -> str:
     """Ascending rows, written as runs.

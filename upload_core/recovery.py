@@ -85,6 +85,7 @@ class Run(Enum):
     OUTDATED = "started, and a file that it judged or does not expect is open again"
     ENDING = "told to stop, not known to have ended"
     OVER = "over"
+    DISMISSED = "over, and our stop row is out"
 
 
 class RunStep(Enum):
@@ -128,6 +129,13 @@ RUN_CASES: Final = (
     RunCase(Run.ENDING, True, RunStep.AWAIT_END, "it judges nothing new, and a second stop row could kill it"),
     RunCase(Run.OVER, False, RunStep.START, "the last run ended in order"),
     RunCase(Run.OVER, True, RunStep.END_ORPHAN, "it outlived the run that the journal knows"),
+    RunCase(Run.DISMISSED, False, RunStep.START, "the last run ended in order"),
+    RunCase(
+        Run.DISMISSED,
+        True,
+        RunStep.AWAIT_END,
+        "it has yet to read our stop row, and two would kill it; one that came up after that row loses its patience",
+    ),
 )
 
 

@@ -95,7 +95,7 @@ def client_log_found(d: Delivery, found: cmd.ClientLogFound, now_ms: int) -> Dec
         stopped = stopped or (entry.category == "stop" and entry.ref == "self")
     if found.size != d.facts.client_log_size:
         events.append(ev.ClientLogAppended(found.size, len(told), "found after a lost answer"))
-    if stopped and d.facts.run_open:
+    if stopped:  # also where it was meant for one that outlived its run
         events.append(ev.StopReported())
     return Decision(events)
 

@@ -135,8 +135,10 @@ class JournalReader:
                     f"{end.seq + 1}; restore what is before it from a copy"
                 )
             refused: Position | None = None
+            segment = self.path / segment_name(number)
             while True:
-                end, whole = yield from read_records(_chunks(self.path / segment_name(number), end.offset), end)
+                with _naming(segment):
+                    end, whole = yield from read_records(_chunks(segment, end.offset), end)
                 if whole or (number == last and self._is_unfinished(end)):
                     break
                 if number < last or end == refused:
@@ -174,7 +176,9 @@ class JournalReader:
             try:
                 self.delivery.apply(record.event, record.time_ms)
             except (IllegalEventError, IndexError, ValueError, MemoryError, OverflowError) as error:
-                raise JournalDamagedError(f"record {record.seq} cannot follow what is before it: {error}") from error
+                raise JournalDamagedError(
+                    f"record {record.seq} of {self.path} cannot follow what is before it: {error}"
+                ) from error
             last = record
         self.delivery.refresh_derived()
         self._load_revisions()
@@ -202,7 +206,9 @@ class JournalReader:
         if not self.path.is_dir() or not self.exists():
             raise JournalDamagedError(f"there is no journal at {self.path}: it has no {segment_name(1)}")
         header, start = self._header_of(1, None)
-        record = first_record(_chunks(self.path / segment_name(1), start.offset), start)
+        segment = self.path / segment_name(1)
+        with _naming(segment):
+            record = first_record(_chunks(segment, start.offset), start)
         if record is None or not isinstance(record.event, ev.DeliveryCreated):
             raise JournalDamagedError(
                 f"the first record of {self.path} is unreadable; nothing was changed. Restore it from a copy, "

@@ -277,6 +277,8 @@ def test_jobs_of_a_service_are_a_line_of_their_own_on_any_width():
     reading = watched.read()
     told = shown(reading, 100)
     assert "jobs   2 under way, 123 of 1,000 copies done" in told
+    assert "S3 copies" in told
+    assert "0 of 8 in flight" in told
     for width in WIDTHS:
         lines = shown(reading, width).split("\n")
         assert max(map(cell_len, lines)) <= width, width

@@ -501,6 +501,19 @@ def test_each_record_has_a_line_of_its_own_though_the_decoder_would_not_mind(vic
     assert isinstance(one.open(), JournalDamagedError)
 
 
+def test_a_sealed_record_whose_number_cannot_be_read_is_damage(victim):
+    from upload_core import events as ev
+    from upload_core.journal import encode_batch
+
+    one = victim(recording("plain"), 1 << 20)
+    [name] = one.segments
+    reader = JournalReader(one.path)
+    reader.advance()
+    data, _ = encode_batch([ev.StopRequested("a")], 1_800_000_000_000, reader.position)
+    one.restore(**{name: one.whole[name] + _resealed(data, reader.position.crc, b'{"seq":', b'{"seq":"x')})
+    assert isinstance(one.open(), JournalDamagedError)
+
+
 def _resealed(data: bytes, crc: int, old: bytes, new: bytes) -> bytes:
     import zlib
 

@@ -2,11 +2,12 @@
 
 import json
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from upload_core import events as ev
-from upload_core.journal import Position, encode_batch, encode_together, read_records
+from upload_core.journal import Position, encode_batch, encode_together, is_torn, read_records
 
 START = Position(1, 0, 0, 0)
 NOW_MS = 1_800_000_000_000
@@ -48,3 +49,43 @@ def test_each_line_is_the_record_that_the_page_describes(parts):
         assert fields[:3] == ["seq", "time", "kind"]
         assert (fields[-2:] == ["batch", "crc"]) == (number == len(lines))
     assert json.loads(lines[-1])["batch"] == len(lines)
+
+
+# --- what may be missing at a journal's end ------------------------------------------------------
+
+WRITTEN = encode_batch([ev.TransferQueued(number) for number in range(3)], NOW_MS, Position(1, 0, 40, 0))[0]
+LINES = WRITTEN.splitlines(keepends=True)
+AGAIN = encode_batch([ev.TransferQueued(4)], NOW_MS, Position(1, 0, 43, 0))[0]
+
+
+@pytest.mark.parametrize(
+    ("tail", "last_seq", "torn"),
+    [
+        (b"", 40, True),
+        (b"\x00" * 512, 40, True),
+        (LINES[0] + LINES[1][:9], 40, True),
+        (WRITTEN, 40, True),
+        (LINES[0][9:] + LINES[1] + LINES[2], 40, True),
+        (WRITTEN, 39, False),
+        (WRITTEN, 41, False),
+        (LINES[2], 41, False),
+        (LINES[0] + WRITTEN, 40, False),
+        (WRITTEN + AGAIN, 40, False),
+        (b"".join(LINES).replace(b'"batch":3', b'"batch":x'), 40, False),
+    ],
+    ids=[
+        "nothing",
+        "zeros",
+        "no mark",
+        "one batch",
+        "one batch without its beginning",
+        "a batch that leaves one out",
+        "a batch that begins with what is there",
+        "the end of a batch of which more is there",
+        "more records than the batch has",
+        "two batches",
+        "a mark that says no size",
+    ],
+)
+def test_only_one_unfinished_batch_counts_as_torn(tail, last_seq, torn):
+    assert is_torn(tail, last_seq) is torn

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
+_TORTURE: Final = "tests/adapters/test_journal_torture.py"
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     "lifecycle": ("tests/core/test_lifecycle.py", "tests/core/test_replay.py", "tests/reliability/test_model.py"),
     "verdicts": (
@@ -40,6 +41,10 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/core/test_journal_codec.py",
         "tests/adapters/test_journal_format.py",
         "tests/adapters/test_journal_cuts.py",
+        "tests/core/test_replay.py",
+        f"{_TORTURE}::test_a_sealed_record_whose_number_cannot_be_read_is_damage",
+        f"{_TORTURE}::test_each_record_has_a_line_of_its_own_though_the_decoder_would_not_mind",
+        f"{_TORTURE}::test_every_forged_but_sealed_record_gives_a_typed_error",
     ),
     "delivery": (
         "tests/core/test_delivery.py",

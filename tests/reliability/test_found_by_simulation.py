@@ -10,7 +10,7 @@ from tests.crash.world import World
 from upload_adapters.memory import ManualClock, MemoryControlBucket
 from upload_adapters.testing import Killed
 from upload_core import events as ev
-from upload_core.errors import ArchiveUnavailableError, IdentityError, LockLostError
+from upload_core.errors import ArchiveUnavailableError, IdentityError, LockLostError, ValidatorStoppedError
 from upload_core.logs import AppendLog, LogReader, mark_of
 from upload_core.recovery import Run, RunStep, run_step
 
@@ -258,6 +258,7 @@ class Hidden(OddPipeline):
     """While it is hidden, whoever looks for it by its log, which somebody takes away, finds nothing."""
 
     hidden = False
+    deaf = False
     on_answer: Callable[[], None] = staticmethod(lambda: None)
 
     def start(self, **request):
@@ -271,6 +272,10 @@ class Hidden(OddPipeline):
     def write(self, *pieces):
         if not self.hidden:
             super().write(*pieces)
+
+    def _turn(self, key):
+        if not self.deaf:
+            super()._turn(key)
 
 
 @pytest.fixture
@@ -321,5 +326,30 @@ def test_nor_does_a_session_that_finds_an_unanswered_request_go_on_with_it(unhea
     pipeline.hidden, pipeline.on_answer = False, lambda: None
     assert world.client().run().exit_code == 6
     assert (announced(world), pipeline.runs) == (["a", "b", "c"], 1)
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 2
+
+
+def test_one_that_was_told_to_end_is_not_told_again_by_the_next_session(unheard):
+    world, pipeline = unheard
+    pipeline.hidden = False
+    pipeline.deaf = True
+
+    def die(port, method, args):
+        if (port, method) == ("control", "append") and b"\tstop\t" in args[1]:
+            world.calls.before = lambda *_: die_again()
+
+    def die_again():
+        raise Killed
+
+    world.calls.before = die
+    with pytest.raises(Killed):
+        world.client().run()
+    world.die()
+    world.calls.disarm()
+    with pytest.raises(ValidatorStoppedError):
+        world.client().run()
+    assert [row[1] for row in world.rows()].count("stop") == 1
+    pipeline.deaf = False
     assert world.client().run().exit_code == 0
     assert pipeline.runs == 2

@@ -63,6 +63,13 @@ def test_a_file_is_never_rewritten_by_accident_to_what_a_wrong_index_says_of_it(
     assert run.violations == []
 
 
+def test_an_odd_verdict_is_one_by_which_the_validator_shows_that_it_reads():
+    # here it stands in the log before the file was announced, and is read after
+    run = simulate(98_288)
+    assert run.faults["row odd"]
+    assert run.violations == []
+
+
 def test_without_faults_one_session_delivers_everything():
     for seed in range(100):
         evidence = World(seed, steps=0).run()

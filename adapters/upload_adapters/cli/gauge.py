@@ -190,7 +190,7 @@ class Gauge:
             to_retry=counts[FAILED],
             retries=facts.retries_total,
             level=level,
-            in_flight=min(counts[TRANSFERRING], level),
+            in_flight=min(max(0, counts[TRANSFERRING] - sum(job.size for job in facts.jobs.values())), level),
             large=_largest(delivery),
             bytes_per_s=pace[1],
             files_per_s=pace[0],
@@ -205,7 +205,7 @@ class Gauge:
             silent_left_s=None if silence_s is None else limits.validator_silence_s - silence_s,
             jobs=len(facts.jobs),
             jobs_done=sum(job.copied + job.failed for job in facts.jobs.values()),
-            jobs_files=sum(job.total for job in facts.jobs.values()),
+            jobs_files=sum(job.size for job in facts.jobs.values()),
             lock_s=limits.lock_staleness_s - (now_ms - facts.lock_ms) / 1000 if facts.lock_etag else None,
             credentials_s=None if credentials_ms is None else (credentials_ms - now_ms) / 1000,
         )

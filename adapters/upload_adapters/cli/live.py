@@ -92,6 +92,8 @@ def _forecast(reading: Reading) -> str:
     if reading.all_sent:
         waiting = f"{reading.behind:,} to be judged"
         return waiting if reading.judging_s is None else f"{waiting}, about {span(reading.judging_s)} left"
+    if reading.sending_s is None and reading.jobs:
+        return "S3 copies; what is copied is checked once a job is over"
     if reading.sending_s is None:
         return "too early to tell when it ends" if reading.bytes_per_s is None else "nothing was sent lately"
     if reading.judging_s is None:

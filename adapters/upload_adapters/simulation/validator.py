@@ -142,4 +142,5 @@ class SimulatedValidator(MemoryValidator):
             # a validator that accepts what it should not is believed: nobody else could know
             status = chance.pick(["ok", "failure"]) if fact.ends == "valid" else "failure"
             rows = [("validation", fact.path, status, "odd")]
+            self._world.evidence.judged_ms.append(now_ms)
         return encode_rows([(now_ms, *row, "memory-validator") for row in rows], backslash_escapes=True)
