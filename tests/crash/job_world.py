@@ -78,7 +78,7 @@ class CopyService:
         self.jobs[made.number] = made
         return made.number
 
-    def describe(self, job_id: str) -> Progress:
+    def describe(self, job_id: str) -> Progress | None:
         job = self.jobs[job_id]
         self.work(job, 3)
         failed = sum(map(bool, job.results.values()))

@@ -3,8 +3,8 @@
 From the S3 User Guide: "Specifying a manifest", "Copy objects" (5 GiB, one source bucket, one destination), "Tracking job
 status and completion reports" (statuses, the failure threshold of 1,000 tasks and 50 %, reports only where a task ran),
 "Examples: S3 Batch Operations completion reports", "Using Batch Operations with directory buckets"; and from the S3 Control
-API: CreateJob, DescribeJob, ListJobs, UpdateJobStatus. Not documented, and chosen here: HTTP statuses of their errors, the
-codes of a job's failure, and that ListJobs begins with the newest.
+API: CreateJob, DescribeJob, ListJobs, UpdateJobStatus; "Troubleshooting S3 Batch Operations" names some errors. Chosen here,
+since not documented: HTTP statuses of errors, most codes of a job's failure, and that ListJobs begins with the newest.
 """
 
 import csv
@@ -262,7 +262,7 @@ class BatchOperations:
         self._admit(request)
         with self._changed:
             found = list(reversed(self.jobs.values()))
-            if "jobStatuses" in request.query:
+            if "jobStatuses" in request.query:  # of several only the last would count: nobody asks for several here
                 found = [job for job in found if job.status == request.query["jobStatuses"]]
             first, count = int(request.query.get("nextToken", 0)), int(request.query.get("maxResults", 1000))
             page = "".join(element("member", self._listed(job)) for job in found[first : first + count])
@@ -341,9 +341,12 @@ class BatchOperations:
         elif found.etag != location["ETag"]:
             job.reason = ("ManifestChanged", "the manifest has another ETag")
         else:
-            rows = list(csv.reader(io.StringIO(found.data.decode(), newline="")))
+            try:
+                rows = list(csv.reader(io.StringIO(found.data.decode(), newline=""), strict=True))
+            except (UnicodeDecodeError, csv.Error):
+                rows = []
             if any(len(row) != 2 for row in rows) or len({row[0] for row in rows}) > 1 or not rows:
-                job.reason = ("InvalidManifest", "a row of the manifest cannot be used")
+                job.reason = ("InvalidManifestContent", "a row of the manifest cannot be used")
             job.tasks = [Task(row[0], row[1]) for row in rows if len(row) == 2]
         return job.reason is None
 
@@ -389,7 +392,8 @@ class BatchOperations:
                 data = "".join(self._rows(rows[first : first + self._settings.batch_report_rows])).encode()
                 key = f"{root}/results/{hashlib.sha1(data, usedforsecurity=False).hexdigest()}.csv"
                 self._store.put(bucket, key, data, Condition(), checksums={}, metadata={})
-                listing.append({"TaskExecutionStatus": outcome, "Bucket": bucket, "MD5Checksum": "", "Key": key})
+                digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+                listing.append({"TaskExecutionStatus": outcome, "Bucket": bucket, "MD5Checksum": digest, "Key": key})
         said = {
             "Format": REPORT,
             "ReportCreationDate": iso_date(self._settings.now()),

@@ -188,7 +188,9 @@ def test_a_job_of_which_more_than_half_fails_ends_once_enough_tasks_ran(aws, cli
     assert len(report(aws, job_id)) == 4, "those that ran are reported, the others never ran"
 
 
-@pytest.mark.parametrize("rows", ["source\n", "source,a\nother,b\n", ""], ids=["columns", "two buckets", "no rows"])
+@pytest.mark.parametrize(
+    "rows", ["source\n", "source,a\nother,b\n", "", 'source,"a\n'], ids=["columns", "two buckets", "no rows", "a quote"]
+)
 def test_a_list_that_cannot_be_used_fails_the_job_without_a_report(aws, client, rows):
     job_id = client.create_job(**request(aws, etag=manifest(aws, rows)))["JobId"]
     assert until(client, job_id)["Status"] == "Failed"

@@ -35,6 +35,8 @@ CHUNK: Final = 500
 """Copies that are checked before their outcomes are told: some tenths of a second's work."""
 REPORT_WAIT_S: Final = 60.0
 """How long the report of a job that is over may take to appear."""
+UNKNOWN_WAIT_S: Final = 300.0
+"""How long S3 may not know a job that it has taken: asking right after it was made is a known reason."""
 AGAIN_S: Final = 10.0
 """Between two attempts to check copies while the archive does not answer."""
 
@@ -71,6 +73,7 @@ class JobWork:
         self._adopted = adopted
         self._told = (job.status, job.copied, job.failed, job.total)
         self._over_s: float | None = None
+        self._unknown_s: float | None = None
 
     @property
     def status(self) -> str:
@@ -86,6 +89,9 @@ class JobWork:
             self.job_id = self._ask(duties)
             duties.tell([JobCreated(self.job.token, self.job_id)])
         progress = duties.jobs.describe(self.job_id)
+        if progress is None:
+            return self._unknown(duties)
+        self._unknown_s = None
         now = (progress.status, progress.copied, progress.failed, progress.total)
         if now != self._told:
             self._told = now
@@ -103,6 +109,16 @@ class JobWork:
                 f"the job {self.job_id} of S3 Batch Operations could not run ({progress.reasons or 'no reason given'}): check "
                 "role and bucket in [batch] of the deployment file, then resume"
             )
+        return True
+
+    def _unknown(self, duties: Duties) -> bool:
+        """S3 does not know the job: it may have been asked too soon; if that lasts, its files are looked at one by one."""
+        self._unknown_s = self._unknown_s or time.monotonic()
+        if time.monotonic() - self._unknown_s < UNKNOWN_WAIT_S:
+            return False
+        why = f"S3 does not know the job {self.job_id}"
+        rest = [FileNotStored(file, Fault.STOPPED, why) for file in self.orders]
+        duties.tell([*rest, JobEnded(self.job.token, "unknown", why)])
         return True
 
     def could_not_be_asked(self, why: str, duties: Duties) -> None:

@@ -31,6 +31,10 @@ MANIFEST_FORMAT: Final = "S3BatchOperations_CSV_20180820"
 REPORT_FORMAT: Final = "Report_CSV_20180820"
 
 
+NOT_KNOWN: Final = frozenset({"NoSuchJob", "NoSuchJobException", "NotFoundException"})
+"""What S3 calls a job that it does not know (S3 User Guide, "Troubleshooting S3 Batch Operations", and the API's model)."""
+
+
 class Phase(Enum):
     """What a job's status means for whoever waits for it."""
 
@@ -95,8 +99,8 @@ class BatchJobs(Protocol):
     def create(self, job: CopyJob, etag: str) -> str:
         """Ask for the job; returns its id, which is the same whenever it is asked for again."""
 
-    def describe(self, job_id: str) -> Progress:
-        """How far it is."""
+    def describe(self, job_id: str) -> Progress | None:
+        """How far it is; None if S3 does not know it: not yet, or 90 days after its end not any more."""
 
     def cancel(self, job_id: str, why: str) -> None:
         """Have it begin nothing more; one that is over is left alone."""
@@ -226,9 +230,14 @@ class S3BatchJobs:
             )
         return str(answer["JobId"])
 
-    def describe(self, job_id: str) -> Progress:
-        with translated(f"looking at the job {job_id}"):
-            answer = self._client().describe_job(AccountId=self._settings.account, JobId=job_id)["Job"]
+    def describe(self, job_id: str) -> Progress | None:
+        try:
+            with translated(f"looking at the job {job_id}"):
+                answer = self._client().describe_job(AccountId=self._settings.account, JobId=job_id)["Job"]
+        except AwsError as error:
+            if error.code in NOT_KNOWN:
+                return None
+            raise
         counts = answer.get("ProgressSummary") or {}
         reasons = (
             f"{r.get('FailureCode', '')}: {r.get('FailureReason', '')}" for r in answer.get("FailureReasons") or ()

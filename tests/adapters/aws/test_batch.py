@@ -398,6 +398,39 @@ def test_what_the_service_refuses_for_good_is_a_matter_of_its_settings():
     bench.dispatcher.close(0)
 
 
+class Slow(CopyService):
+    """A service that does not know its jobs, for so many looks."""
+
+    def __init__(self, looks):
+        super().__init__(lambda _: None)
+        self.looks = looks
+
+    def describe(self, job_id):
+        self.looks -= 1
+        return None if self.looks >= 0 else super().describe(job_id)
+
+
+def test_a_job_that_is_not_known_yet_is_asked_for_again():
+    service = Slow(3)
+    bench = Bench(files(20), service).open()
+    service._copy = bench.copy
+    bench.dispatcher.submit(bench.orders())
+    bench.until(ended)
+    assert len(bench.of(FileStored)) == 20
+    bench.dispatcher.close(0)
+
+
+def test_a_job_that_is_not_known_any_more_leaves_its_files_to_be_looked_at(monkeypatch):
+    monkeypatch.setattr("upload_adapters.aws.batch_job.UNKNOWN_WAIT_S", 0.05)
+    bench = Bench(files(20), Slow(10_000)).open()
+    bench.dispatcher.submit(bench.orders())
+    bench.until(ended)
+    assert {told.fault for told in bench.of(FileNotStored)} == {Fault.STOPPED}
+    assert len(bench.of(FileNotStored)) == 20
+    assert bench.of(JobEnded)[0].status == "unknown"
+    bench.dispatcher.close(0)
+
+
 class Broken(CopyService):
     """A service whose jobs cannot run: its role may not read the manifest."""
 

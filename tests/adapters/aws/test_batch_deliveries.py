@@ -235,6 +235,15 @@ def test_a_request_that_goes_wrong_makes_no_second_job(archive, operation, kind)
     archive.judge_jobs()
 
 
+def test_a_job_that_s3_does_not_know_at_first_is_looked_at_again(archive):
+    """S3 says so where a job is asked for right after it was made."""
+    fault = archive.aws.order(Fault("refused", "DescribeJob", code="NoSuchJob", status=404, times=2))
+    assert archive.client().run().outcome == "complete"
+    assert fault.fired == 2
+    archive.judge()
+    archive.judge_jobs()
+
+
 def test_a_session_that_is_stopped_leaves_its_job_at_work(archive, capsys):
     archive.aws.batch.hold(after=5)
     client = archive.client()
