@@ -15,7 +15,13 @@ from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.errors import translate
 from upload_adapters.aws.s3_copy import origin_pinned, unmake
 from upload_core.effects import Fault, FileNotStored, FileOutcome, FileStored, TransferFile
-from upload_core.errors import ArchiveError, ChecksumMismatchError, SourceChangedError, UploadClientError
+from upload_core.errors import (
+    ArchiveError,
+    ChecksumMismatchError,
+    SourceChangedError,
+    SourceError,
+    UploadClientError,
+)
 from upload_core.ports import Archive, Source, origin_of
 from upload_core.text import printable
 from upload_core.worker import explain, failed, fault_of
@@ -40,7 +46,7 @@ def checked_copy(
                 raise ArchiveError(f"the store copied {order.relpath!r} without a CRC32; nothing can be compared")
             if expected and expected != stored.checksum:
                 raise ChecksumMismatchError(order.relpath, expected=expected, actual=stored.checksum)
-        except (SourceChangedError, ArchiveError, ChecksumMismatchError) as error:
+        except (SourceError, ArchiveError, ChecksumMismatchError) as error:
             if fault_of(error) not in (Fault.WORLD, Fault.IDENTITY):
                 commit()
                 unmake(_bucket(archive), order.relpath, stored.etag)

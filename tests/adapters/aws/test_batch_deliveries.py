@@ -191,6 +191,22 @@ def test_a_copy_that_is_not_the_indexed_file_is_taken_away_again(archive, checks
     assert crc(data) in archive.events(ev.TransferFailed)[0].message
 
 
+def test_a_copy_whose_source_is_gone_before_it_was_compared_is_taken_away_again(archive):
+    path = sorted(archive.files)[3]
+    archive.checksums = False
+    client = archive.client()
+
+    def take_away(record):
+        if record.event.copied == len(archive.files):
+            archive.aws.store.buckets["observatory"].objects.pop(path, None)
+
+    client.subscribe(take_away, kinds=[ev.CopyJobProgressed])
+    archive.aws.order(Fault("late", "GetObject", bucket="jobs", seconds=0.5))  # the report comes after that
+    summary = client.run()
+    assert [failed.relpath for failed in summary.failed] == [path]
+    assert archive.transfer.found(path) is None
+
+
 @pytest.mark.parametrize(
     ("code", "status", "retries"), [("SlowDown", 503, 0), ("AccessDenied", 403, 0), ("InvalidRequest", 400, 2)]
 )
