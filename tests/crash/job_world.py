@@ -96,6 +96,9 @@ class CopyService:
     def cancel(self, job_id: str, why: str) -> None:
         self.jobs[job_id].cancelled = True
 
+    def report_place(self, job_id: str) -> tuple[str, str]:
+        return job_id, "manifest.json"
+
     def read_text(self, bucket: str, key: str) -> Iterator[str] | None:
         job = self.jobs[bucket]
         if key == "manifest.json":
@@ -164,7 +167,6 @@ class JobsInline(InlineDispatcher):
             self._told.extend,
             self._may_begin,
             lambda _: None,
-            lambda number: (number, "manifest.json"),
             _Inline(),
         )
         if self._held:

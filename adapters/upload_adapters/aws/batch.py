@@ -77,4 +77,4 @@ def batch_dispatcher(
         source=name,
         target=deployment.transfer,
     )
-    return BatchDispatcher(clock, jobs, beside, report_place=jobs.report_place, objects_max=settings.objects_max)
+    return BatchDispatcher(clock, jobs, beside, objects_max=settings.objects_max)

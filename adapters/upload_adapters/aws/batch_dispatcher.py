@@ -48,7 +48,6 @@ class BatchDispatcher:
         jobs: BatchJobs,
         beside: Dispatcher,
         *,
-        report_place: Callable[[str], tuple[str, str]],
         objects_max: int,
         check: Check = checked_copy,
         object_max: int = OBJECT_MAX,
@@ -59,7 +58,6 @@ class BatchDispatcher:
         self._clock = clock
         self._jobs = jobs
         self._beside = beside
-        self._report_place = report_place
         self._objects_max = objects_max
         self._check = check
         self._object_max = object_max
@@ -86,7 +84,6 @@ class BatchDispatcher:
         self._watch = JobWatch(
             self._jobs,
             lambda order, unmodified_since, commit: self._check(order, source, archive, unmodified_since, commit),
-            self._report_place,
             now_ms=self._clock.now_ms,
             wake=self._beside.wake,
             poll_s=self._poll_s,

@@ -58,8 +58,6 @@ class Duties:
     """Raises `LockLostError` once nothing more may be begun."""
     wait: Callable[[float], None]
     """Lets time pass; raises `CutError` once the session ends."""
-    report_place: Callable[[str], tuple[str, str]]
-    """Bucket and key of a job's report."""
     pool: Executor
 
 
@@ -98,7 +96,7 @@ class JobWork:
             duties.tell([JobProgressed(self.job.token, *now)])
         if progress.phase in (Phase.GOING, Phase.HELD):
             return False
-        results = read_report(*duties.report_place(self.job_id), duties.jobs.read_text)
+        results = read_report(*duties.jobs.report_place(self.job_id), duties.jobs.read_text)
         if results is None:
             self._over_s = self._over_s or time.monotonic()
             if (progress.copied or progress.failed) and time.monotonic() - self._over_s < REPORT_WAIT_S:

@@ -105,6 +105,9 @@ class BatchJobs(Protocol):
     def cancel(self, job_id: str, why: str) -> None:
         """Have it begin nothing more; one that is over is left alone."""
 
+    def report_place(self, job_id: str) -> tuple[str, str]:
+        """Bucket and key of the job's report: of its own list of files."""
+
     def read_text(self, bucket: str, key: str) -> Iterator[str] | None:
         """The lines of an object, None if there is none."""
 
@@ -260,7 +263,6 @@ class S3BatchJobs:
             )
 
     def report_place(self, job_id: str) -> tuple[str, str]:
-        """Bucket and key of the report's own list of files."""
         return self._place().name, f"{self._settings.prefix}/job-{job_id}/manifest.json"
 
     def read_text(self, bucket: str, key: str) -> Iterator[str] | None:

@@ -49,7 +49,6 @@ class JobWatch:
         self,
         jobs: BatchJobs,
         check: Check,
-        report_place: Callable[[str], tuple[str, str]],
         *,
         now_ms: Callable[[], int],
         wake: Callable[[], None],
@@ -66,7 +65,6 @@ class JobWatch:
             self._tell,
             self._commit,
             self._wait,
-            report_place,
             self._pool,
         )
         self._mutex = threading.Lock()

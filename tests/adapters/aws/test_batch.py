@@ -199,9 +199,7 @@ class TestBeside(DispatcherContract):
     @pytest.fixture
     def dispatcher(self, clock):
         service = CopyService(lambda _: None)
-        return BatchDispatcher(
-            clock, service, ChannelDispatcher(clock), report_place=lambda n: (n, ""), objects_max=100, object_max=-1
-        )
+        return BatchDispatcher(clock, service, ChannelDispatcher(clock), objects_max=100, object_max=-1)
 
     def test_slots_fall_with_each_order_and_come_back_with_each_outcome(self, opened, orders):
         assert opened.slots > self.N_THREADS, "orders are gathered, however many run"
@@ -228,7 +226,6 @@ class Bench:
             self.clock,
             self.service,
             ChannelDispatcher(self.clock),
-            report_place=lambda number: (number, "manifest.json"),
             check=stored_as_ordered,
             **{"objects_max": 100, "gather_s": 0.05, "poll_s": 0.01} | options,
         )
