@@ -153,10 +153,12 @@ class Delivery:
     @property
     def run_state(self) -> Run:
         """What the events say of the latest validation run."""
-        if self.facts.run == 0:
-            return Run.NONE
         if not self.facts.run_open:
-            return Run.DISMISSED if self.facts.stop_reported else Run.OVER
+            if self.facts.stop_reported:
+                return Run.DISMISSED
+            if self.facts.run == 0:
+                return Run.NONE
+            return Run.REFUSED if self.facts.run_refused_ms else Run.OVER
         if self.facts.stop_reported:
             return Run.ENDING
         if not self.facts.run_started:

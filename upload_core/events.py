@@ -345,6 +345,13 @@ class PipelineRefused(Event, frozen=True):
     message: str
 
 
+class RunAwaited(Event, frozen=True):
+    """This session waits, for so many seconds at most, for what an earlier one began: `message` says for what."""
+
+    message: str
+    seconds: int
+
+
 class RunConfirmed(Event, frozen=True):
     """The validator judged a file we announced: it reads our log, and every row from here on reaches it."""
 

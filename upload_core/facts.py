@@ -46,6 +46,8 @@ class Facts(msgspec.Struct, omit_defaults=True):
     """A file that was settled is open again since the run was asked for: the run may have judged it, or not expect it."""
     run_log_start: int = 0
     run_requested_ms: int = 0
+    run_refused_ms: int = 0
+    """When a request was refused that may have taken effect before: the run may come up all the same."""
     stop_reported: bool = False
     client_log_size: int = 0
     validator_log_offset: int = 0
@@ -98,7 +100,7 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
         f.run += 1
         f.run_key, f.run_log_start = e.key, e.client_log_size
         f.run_started = f.run_confirmed = f.run_disturbed = False
-    f.run_open, f.stop_reported, f.run_outdated = True, False, False
+    f.run_open, f.stop_reported, f.run_outdated, f.run_refused_ms = True, False, False, 0
     f.run_requested_ms = f.waiting_ms = time_ms
     f.validator_message = ""
 
@@ -107,8 +109,9 @@ def _run_alive(f: Facts, e: ev.Event, time_ms: int) -> None:
     f.heard_ms = time_ms
     if isinstance(e, ev.PipelineAttached):
         f.waiting_ms = time_ms
-    if f.run_open and isinstance(e, ev.ValidatorStarted | ev.PipelineAttached):
-        f.run_started = True
+    if isinstance(e, ev.ValidatorStarted | ev.PipelineAttached):
+        f.run_started = f.run_started or f.run_open
+        f.run_refused_ms = 0
 
 
 def _run_confirmed(f: Facts, e: ev.RunConfirmed, time_ms: int) -> None:
@@ -121,6 +124,9 @@ def _run_said(f: Facts, e: ev.ValidatorShutDown | ev.ValidatorStartFailed | ev.P
         f.validator_message = e.message
     if isinstance(e, ev.PipelineRefused):
         f.run_open = False
+        f.run_refused_ms = time_ms if f.run_disturbed else 0
+    elif isinstance(e, ev.ValidatorStartFailed):
+        f.run_refused_ms = 0
     if not isinstance(e, ev.ValidatorShutDown):
         f.run_disturbed = False  # it never began, which our silence does not explain
 

@@ -195,6 +195,7 @@ MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.PipelineAccepted: _because("the archive answers the request for a validation run"),
     ev.PipelineAttached: _fixed("this session goes on with the validation run that is at work"),
     ev.PipelineRefused: _because("the validation run could not be started"),
+    ev.RunAwaited: lambda e: f"waiting for up to {_duration(e.seconds)}: {_shown(e.message)}",
     ev.RunConfirmed: _fixed("the validator reads our log"),
     ev.StopReported: _fixed("the validator was told that nothing more comes"),
     # --- sessions ---

@@ -5,6 +5,9 @@ Resuming is this with a longer journal; there is no second mode.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from upload_core import commands as cmd
 from upload_core import events as ev
 from upload_core.delivery import Delivery
@@ -14,7 +17,7 @@ from upload_core.files import FileTable
 from upload_core.lifecycle import PENDING, TRANSFERRING, UNRESOLVED
 from upload_core.ports import Ports
 from upload_core.recovery import Run, RunStep, run_step
-from upload_core.sessions import outlasted
+from upload_core.sessions import follows, outlasted
 
 SETTLE_TURN_S = 0.2
 """Longest wait for answers before more questions are handed over."""
@@ -87,14 +90,18 @@ def connect(engine: Engine, opening: cmd.OpenSession) -> None:
     engine.record([ev.SignedIn(engine.insist(ports.identity.sign_in))])
     engine.insist(engine.learn_limits)
     engine.acquire_lock()
-    rows_matter = delivery.run_state is not Run.NONE
+    # a journal that was begun anew beside a run at work has told it to stop, at most, and not before its second session
+    rows_matter = delivery.run_state is not Run.NONE or delivery.facts.session > 1
     engine.take(engine.insist(lambda: engine.conversation.find_ours(rows_matter=rows_matter)))
     _catch_up(engine)
-    if delivery.run_state is Run.NONE:
+    if delivery.facts.run == 0:
         stored = engine.insist(lambda: [(found.relpath, found.size) for found in ports.archive.list()])
         engine.take(cmd.SightStored(stored))
-    step = run_step(delivery.run_state, validator_at_work=engine.insist(ports.pipeline.is_running))
+    step = run_step(delivery.run_state, validator_at_work=_at_work(engine))
+    if step is RunStep.AWAIT_BEGIN and _begins(engine):
+        step = RunStep.END_ORPHAN
     if step is RunStep.END_ORPHAN:
+        _await_attention(engine)
         engine.say_stop()
     if step in (RunStep.END_ORPHAN, RunStep.AWAIT_END):
         _await_end(engine)
@@ -130,16 +137,48 @@ def _settle_doubts(engine: Engine) -> None:
         engine.guard()
 
 
+def _begins(engine: Engine) -> bool:
+    """Whether the run comes up, although its request was refused at last, in the time that one may take to come up."""
+    facts = engine.delivery.facts
+    until_ms = facts.run_refused_ms + int(engine.delivery.limits.validator_start_s * 1000)
+    what = "a validation run that an earlier session asked for may begin yet"
+    _await(engine, what, until_ms, lambda: not facts.run_refused_ms or _at_work(engine))
+    return _at_work(engine)
+
+
+def _await_attention(engine: Engine) -> None:
+    """One that has just come up reads our log from where it ends a little later: a stop row before that is never read."""
+    delivery = engine.delivery
+    until_ms = delivery.run_seen_ms + int(delivery.limits.validator_blind_s * 1000)
+    _await(engine, "a validator that is to end has to listen", until_ms, lambda: follows(delivery, engine.now_ms()))
+
+
 def _await_end(engine: Engine) -> None:
     """A validator that read our stop row is gone some seconds later; it must never read a second one."""
-    limits = engine.delivery.limits
-    deadline_ms = engine.now_ms() + int(limits.validator_stop_s * 1000) - engine.patience.waited_ms
-    while engine.insist(engine.ports.pipeline.is_running):
-        if engine.now_ms() > deadline_ms + engine.patience.waited_ms:
-            raise ValidatorStoppedError(
-                "a validator of an earlier session is still at work and does not end; try again later"
-            )
-        engine.guard()
-        engine.patience.wait(min(1.0, limits.poll_interval_s))
-        engine.insist(engine.hear)
+    until_ms = engine.now_ms() + int(engine.delivery.limits.validator_stop_s * 1000)
+    if not _await(engine, "the validator of an earlier session has to end", until_ms, lambda: not _at_work(engine)):
+        raise ValidatorStoppedError(
+            "a validator of an earlier session is still at work and does not end; try again later"
+        )
     _catch_up(engine)
+
+
+def _at_work(engine: Engine) -> bool:
+    return engine.insist(engine.ports.pipeline.is_running)
+
+
+def _await(engine: Engine, what: str, until_ms: int, over: Callable[[], bool]) -> bool:
+    """Whether that is over in time, to which outages add theirs; a wait is announced, and the log read meanwhile."""
+    patience, announced = engine.patience, False
+    until_ms -= patience.waited_ms
+    while not over():
+        left_ms = until_ms + patience.waited_ms - engine.now_ms()
+        if left_ms <= 0:
+            return False
+        if not announced:
+            engine.record([ev.RunAwaited(what, math.ceil(left_ms / 1000))])
+            announced = True
+        engine.guard()
+        patience.wait(min(1.0, engine.delivery.limits.poll_interval_s))
+        engine.insist(engine.hear)
+    return True

@@ -84,6 +84,7 @@ class Run(Enum):
     STARTED = "started"
     OUTDATED = "started, and a file that it judged or does not expect is open again"
     ENDING = "told to stop, not known to have ended"
+    REFUSED = "asked for more than once, and refused at last"
     OVER = "over"
     DISMISSED = "over, and our stop row is out"
 
@@ -96,6 +97,7 @@ class RunStep(Enum):
     ATTACH = "go on in the run at work"
     AWAIT_END = "wait for the run's end, then start a new one"
     END_ORPHAN = "end the run that nobody drives, then start a new one"
+    AWAIT_BEGIN = "wait until the run can no longer begin, or end it if it does; then start a new one"
 
 
 class RunCase(NamedTuple):
@@ -127,6 +129,13 @@ RUN_CASES: Final = (
     RunCase(Run.OUTDATED, True, RunStep.END_ORPHAN, "it would die of being told of that file"),
     RunCase(Run.ENDING, False, RunStep.START, "it has ended, or died, after our stop row"),
     RunCase(Run.ENDING, True, RunStep.AWAIT_END, "it judges nothing new, and a second stop row could kill it"),
+    RunCase(
+        Run.REFUSED,
+        False,
+        RunStep.AWAIT_BEGIN,
+        "an earlier request may have taken effect, and a second run would come up beside it",
+    ),
+    RunCase(Run.REFUSED, True, RunStep.END_ORPHAN, "an earlier request had taken effect; it was given up since"),
     RunCase(Run.OVER, False, RunStep.START, "the last run ended in order"),
     RunCase(Run.OVER, True, RunStep.END_ORPHAN, "it outlived the run that the journal knows"),
     RunCase(Run.DISMISSED, False, RunStep.START, "the last run ended in order"),

@@ -34,7 +34,14 @@ DIARY: Final = frozenset(
     {ev.SessionOpened, ev.SessionClosed, ev.IndexRevised, ev.LockLost, ev.OutageBegan, ev.OutageEnded}
     | {ev.SuspensionNoticed, ev.TransfersPaused, ev.TransfersContinued, ev.StopRequested, ev.JournalRepaired}
     | {ev.ClientCrashed, ev.ValidatorStarted, ev.ValidatorStartFailed, ev.ValidatorShutDown, ev.ValidatorStopped}
-    | {ev.ValidatorLost, ev.PipelineRefused, ev.PipelineAttached, ev.UnexpectedVerdictFound, ev.LogLineRejected}
+    | {
+        ev.ValidatorLost,
+        ev.PipelineRefused,
+        ev.PipelineAttached,
+        ev.RunAwaited,
+        ev.UnexpectedVerdictFound,
+        ev.LogLineRejected,
+    }
     | {ev.ValidatorLogRestarted, ev.CopyJobRequested, ev.CopyJobCreated, ev.CopyJobEnded}
 )
 """What a person wants to find in a delivery's diary; everything else is a chart or a table."""

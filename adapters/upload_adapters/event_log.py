@@ -37,6 +37,7 @@ LEVELS: Final[Mapping[type[ev.Event], int]] = {
     ev.PipelineRequested: logging.INFO,
     ev.PipelineAccepted: logging.INFO,
     ev.PipelineAttached: logging.INFO,
+    ev.RunAwaited: logging.INFO,
     ev.PipelineRefused: logging.ERROR,
     ev.LockAcquired: logging.INFO,
     ev.LockReleased: logging.INFO,

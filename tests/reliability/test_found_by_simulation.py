@@ -1,5 +1,6 @@
 """What the simulation found, each by itself: small deliveries in which just that goes wrong."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -10,8 +11,15 @@ from tests.crash.world import World
 from upload_adapters.memory import ManualClock, MemoryControlBucket
 from upload_adapters.testing import Killed
 from upload_core import events as ev
-from upload_core.errors import ArchiveUnavailableError, IdentityError, LockLostError, ValidatorStoppedError
+from upload_core.errors import (
+    ArchiveUnavailableError,
+    IdentityError,
+    LockLostError,
+    PipelineError,
+    ValidatorStoppedError,
+)
 from upload_core.logs import AppendLog, LogReader, mark_of
+from upload_core.ports import PipelineAnswer
 from upload_core.recovery import Run, RunStep, run_step
 
 KEY = KEYS.validator_log
@@ -347,6 +355,125 @@ def test_one_that_was_told_to_end_is_not_told_again_by_the_next_session(unheard)
         world.client().run()
     world.die()
     world.calls.disarm()
+    with pytest.raises(ValidatorStoppedError):
+        world.client().run()
+    assert [row[1] for row in world.rows()].count("stop") == 1
+    pipeline.deaf = False
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 2
+
+
+# --- a request that took effect, and was refused when it was repeated ----------------------------
+
+
+class Slow(OddPipeline):
+    """The run that was asked for comes up `late_ms` after the request, whatever was answered to it since."""
+
+    late_ms = 100_000
+    refusal = ""
+    due_ms: int | None = None
+    on_answer: Callable[[], None] = staticmethod(lambda: None)
+
+    def start(self, **request):
+        if self.refusal:
+            raise PipelineError(self.refusal)
+        if self.due_ms is None and not self.alive:
+            self.due_ms, self.asked = self.clock.now_ms() + self.late_ms, request
+        self.on_answer()
+        return PipelineAnswer()
+
+    def _turn(self, key):
+        if self.due_ms is not None and self.clock.now_ms() >= self.due_ms:
+            self.due_ms = None
+            super().start(**self.asked)
+        super()._turn(key)
+
+
+@pytest.fixture
+def doubtful():
+    """A world whose request for a run took effect, was not answered, and was refused when it was repeated."""
+    world = World(FILES, bad=[])
+    pipeline = Slow(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    replace_port(world, pipeline=pipeline)
+
+    def die(*_):
+        world.calls.before = die
+        raise Killed
+
+    pipeline.on_answer = die
+    with pytest.raises(Killed):
+        world.client().run()
+    world.die()
+    world.calls.disarm()
+    pipeline.on_answer = lambda: None
+    pipeline.refusal = "transfer app lockfile invalid or not present"
+    assert world.client().run().exit_code == 6
+    pipeline.refusal = ""
+    return world, pipeline
+
+
+def test_a_run_that_may_come_up_in_spite_of_a_refusal_is_waited_for_and_ended(doubtful):
+    world, pipeline = doubtful
+    assert world.client().run().exit_code == 0
+    assert pipeline.runs == 2
+    keys = [event["key"] for event in world.events if event["kind"] == "PipelineRequested"]
+    assert [*map(keys.index, keys)] == [0, 0, 2]
+    awaited = [event["message"] for event in world.events if event["kind"] == "RunAwaited"]
+    assert [re.search("begin|listen|end$", message)[0] for message in awaited] == ["begin", "listen", "end"]
+
+
+def test_nor_is_it_waited_for_longer_than_a_run_may_take_to_come_up(doubtful):
+    world, pipeline = doubtful
+    pipeline.due_ms = None  # it will never come
+    began_ms = world.ports.clock.now_ms()
+    pipeline.late_ms = 0
+    assert world.client().run().exit_code == 0
+    waited_s = (world.ports.clock.now_ms() - began_ms) / 1000
+    assert world.ports.limits.validator_start_s - 60 < waited_s < world.ports.limits.validator_start_s + 60
+    assert pipeline.runs == 1
+
+
+def test_a_request_that_is_refused_at_once_leaves_no_doubt():
+    world = World(FILES, bad=[])
+    world.real["pipeline"].refusal = "the machine could not be had"
+    assert world.client().run().exit_code == 6
+    world.real["pipeline"].refusal = None
+    assert world.client().run().exit_code == 0
+    assert world.kinds("RunAwaited") == []
+
+
+def test_nor_does_a_run_of_which_something_was_heard(doubtful):
+    world, pipeline = doubtful
+    pipeline.late_ms = 0
+    pipeline.due_ms = 0
+    pipeline._turn(KEYS.validator_log)
+    pipeline.write(pipeline.row("stop", "self"))  # it came up, and is gone
+    pipeline.alive = False
+    assert world.client().run().exit_code == 0
+    assert world.kinds("RunAwaited") == []
+
+
+def test_a_journal_that_was_lost_and_begun_anew_tells_a_run_to_end_once():
+    world = World(FILES, bad=[])
+    pipeline = Hidden(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    replace_port(world, pipeline=pipeline)
+    pipeline.start(agent_id="memory-agent", idempotency_key="of a journal that is gone", client_config=None)
+    pipeline.deaf = True
+
+    def die(port, method, args):
+        if (port, method) == ("control", "append") and b"\tstop\t" in args[1]:
+            world.calls.before = lambda *_: die_again()
+
+    def die_again():
+        raise Killed
+
+    world.calls.before = die
+    with pytest.raises(Killed):
+        world.client().run()
+    world.die()
+    world.calls.disarm()
+    with pytest.raises(ValidatorStoppedError):
+        world.client().run()
     with pytest.raises(ValidatorStoppedError):
         world.client().run()
     assert [row[1] for row in world.rows()].count("stop") == 1

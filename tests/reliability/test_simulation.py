@@ -70,6 +70,13 @@ def test_an_odd_verdict_is_one_by_which_the_validator_shows_that_it_reads():
     assert run.violations == []
 
 
+@pytest.mark.parametrize("seed", [27_870, 21_644])
+def test_a_run_that_comes_up_late_in_spite_of_a_refusal_is_no_second_one(seed):
+    run = simulate(seed)
+    assert run.faults["start dawdles"]
+    assert run.violations == []
+
+
 def test_without_faults_one_session_delivers_everything():
     for seed in range(100):
         evidence = World(seed, steps=0).run()

@@ -44,6 +44,7 @@ SHOWN: Final[dict[type[ev.Event], MessageType]] = {
     ev.ValidatorLogRestarted: "warning",
     ev.PipelineRefused: "warning",
     ev.PipelineAttached: "info",
+    ev.RunAwaited: "info",
     ev.IndexRevised: "info",
     ev.LockLost: "warning",
     ev.OutageBegan: "warning",
