@@ -19,7 +19,8 @@ INTEROP ?= .venv-interop
 PEERS ?= .venv-peers
 OTHER ?= .venv-other
 OTHER_PYTHON ?=
-WORKERS ?= 2
+# Twice as many as the two cores this is for: half of what tests do is wait for processes and servers.
+WORKERS ?= 4
 ARGS ?=
 SIZE ?= nightly
 PROMISES ?=
@@ -41,10 +42,10 @@ demo: $(VENV)/.runtime
 
 test: check $(INTEROP)/.installed $(OTHER)/.installed
 	@scripts/install-system-packages
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 interop: $(VENV)/.dev $(INTEROP)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) -m interop tests/interop $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m interop tests/interop $(ARGS)
 
 check: $(VENV)/.dev
 	@scripts/check
@@ -57,7 +58,7 @@ bench: $(VENV)/.bench $(PEERS)/.installed
 
 soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed
 	@scripts/install-system-packages
-	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_PROMISES="$(PROMISES)" $(BIN)/python -m pytest -n $(WORKERS) -m promise -o timeout=0 $(ARGS)
+	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_PROMISES="$(PROMISES)" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m promise -o timeout=0 $(ARGS)
 
 docs: $(VENV)/.dev
 	@scripts/cog -r
@@ -66,7 +67,7 @@ docs: $(VENV)/.dev
 
 coverage: $(VENV)/.dev $(INTEROP)/.installed
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='adapters/*' --fail-under=90
 	$(BIN)/coverage report --include='upload_core/*' --fail-under=95

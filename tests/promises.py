@@ -3,7 +3,7 @@
 A test that shows one carries `@pytest.mark.promise("R1")`, asks the fixture `size` how much to do, and tells the fixture
 `figure` what it counted. `UPLOAD_CORE_SIZE` chooses between `pr` (part of `make test`), `nightly` and `release`;
 `UPLOAD_CORE_PROMISES="R3 R5"` runs the tests of these promises alone. A run of marked tests ends with the table of
-figures and leaves it in `build/promises.json`; with `UPLOAD_CORE_RECORD=1` in `tests/promises.json`, too.
+figures and leaves it in `build/promises.json`; with `UPLOAD_CORE_RECORD_FIGURES=1` in `tests/promises.json`, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SIZES: Final = ("pr", "nightly", "release")
 SIZE: Final = os.environ.get("UPLOAD_CORE_SIZE", "pr")
 ONLY: Final = frozenset(os.environ.get("UPLOAD_CORE_PROMISES", "").split())
 RECORDED: Final = Path(__file__).resolve().parent / "promises.json"
-"""What was counted when somebody last set UPLOAD_CORE_RECORD=1: promise -> size -> words -> number; the page shows it."""
+"""What was counted when somebody last set UPLOAD_CORE_RECORD_FIGURES=1: promise -> size -> words -> number; the page shows it."""
 WRITTEN: Final = Path(__file__).resolve().parent.parent / "build" / "promises.json"
 
 
@@ -130,7 +130,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     WRITTEN.parent.mkdir(exist_ok=True)
     WRITTEN.write_text(json.dumps({"size": SIZE, "figures": counts}, indent=1) + "\n", "utf-8")
-    if os.environ.get("UPLOAD_CORE_RECORD"):
+    if os.environ.get("UPLOAD_CORE_RECORD_FIGURES"):
         recorded = json.loads(RECORDED.read_text("utf-8")) if RECORDED.exists() else {}
         for number in PROMISES:
             if counts[number]:

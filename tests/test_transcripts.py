@@ -1,6 +1,6 @@
 """Stories told at the shell: each transcript is typed again, line by line, and prints what it shows.
 
-`UPLOAD_CORE_RECORD=1 pytest tests/test_transcripts.py` writes the answers anew; read them before they are committed.
+`UPLOAD_CORE_RECORD_ANSWERS=1 pytest tests/test_transcripts.py` writes the answers anew; read them before they are committed.
 """
 
 import os
@@ -16,7 +16,7 @@ import pytest
 from tests.command_line import ROOT, environment
 
 TRANSCRIPTS = sorted((ROOT / "tests" / "transcripts").glob("*.txt"))
-RECORD = bool(os.environ.get("UPLOAD_CORE_RECORD"))
+RECORD = bool(os.environ.get("UPLOAD_CORE_RECORD_ANSWERS"))
 
 CHECKS = """
 def header(path, relpath):

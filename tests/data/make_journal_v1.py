@@ -106,6 +106,16 @@ IN_JOBS: list[list[ev.Event]] = [
 ]
 
 
+IN_DOUBT: list[list[ev.Event]] = [
+    [ev.SessionOpened(1, "ada@host:1", 2, 1), ev.LockAcquired('"etag-1"')],
+    [ev.PipelineRequested("ada@host:1:1:0", 0), ev.OutageBegan("connection reset"), ev.OutageEnded()],
+    [ev.PipelineRefused("transfer app lockfile invalid or not present")],
+    [ev.LockReleased(), ev.SessionClosed("interrupted", "validator", "transfer app lockfile invalid or not present")],
+    [ev.SessionOpened(2, "ada@host:1", 2, 1), ev.LockAcquired('"etag-2"')],
+    [ev.RunAwaited("a validation run that an earlier session asked for may begin yet", 287)],
+]
+
+
 def every_kind(path: Path) -> None:
     """One of each kind of event, in a life that is odd but legal."""
     created = ev.DeliveryCreated(
@@ -136,31 +146,32 @@ def delivered(path: Path) -> None:
 
 def in_parts(path: Path) -> None:
     """A large file whose upload was ended and begun anew, and another one that was interrupted in the middle."""
-    created = ev.DeliveryCreated("demo", "2", "staging", "ada@host:1", "/data", "s3://a", TABLE.digest, len(TABLE))
-    journal = DirectoryJournal(path)
-    journal.create(created, TABLE, time_ms=START_MS)
-    for number, events in enumerate(IN_PARTS, 1):
-        journal.append(events, time_ms=START_MS + 977 * number)
-    journal.close()
+    _write(path, "2", IN_PARTS)
 
 
 def paced(path: Path) -> None:
     """A level that found itself, pauses, and a machine that slept, once in an outage."""
-    created = ev.DeliveryCreated("demo", "3", "staging", "ada@host:1", "/data", "s3://a", TABLE.digest, len(TABLE))
-    journal = DirectoryJournal(path)
-    journal.create(created, TABLE, time_ms=START_MS)
-    for number, events in enumerate(PACED, 1):
-        journal.append(events, time_ms=START_MS + 29_000_000 * number)
-    journal.close()
+    _write(path, "3", PACED, step_ms=29_000_000)
 
 
 def in_jobs(path: Path) -> None:
     """One job that was taken in over two sessions, and another that is not known to have been taken."""
-    created = ev.DeliveryCreated("demo", "4", "staging", "ada@host:1", "s3://b", "s3://a", TABLE.digest, len(TABLE))
+    _write(path, "4", IN_JOBS, source="s3://b")
+
+
+def in_doubt(path: Path) -> None:
+    """A request for a run that may have taken effect, was refused at last, and whose run is waited for."""
+    _write(path, "5", IN_DOUBT)
+
+
+def _write(
+    path: Path, delivery: str, batches: list[list[ev.Event]], *, source: str = "/data", step_ms: int = 977
+) -> None:
+    created = ev.DeliveryCreated("demo", delivery, "staging", "ada@host:1", source, "s3://a", TABLE.digest, len(TABLE))
     journal = DirectoryJournal(path)
     journal.create(created, TABLE, time_ms=START_MS)
-    for number, events in enumerate(IN_JOBS, 1):
-        journal.append(events, time_ms=START_MS + 977 * number)
+    for number, events in enumerate(batches, 1):
+        journal.append(events, time_ms=START_MS + step_ms * number)
     journal.close()
 
 
@@ -168,7 +179,7 @@ def main(directory: Path, *names: str) -> None:
     """Write them (or those named), and what they must replay to."""
     pinned = directory.joinpath("pins.json")
     pins = json.loads(pinned.read_text("utf-8")) if pinned.exists() else {}
-    for make in (every_kind, delivered, in_parts, paced, in_jobs):
+    for make in (every_kind, delivered, in_parts, paced, in_jobs, in_doubt):
         if names and make.__name__ not in names:
             continue
         path = directory / make.__name__.replace("_", "-")

@@ -419,7 +419,11 @@ def test_a_run_that_may_come_up_in_spite_of_a_refusal_is_waited_for_and_ended(do
     keys = [event["key"] for event in world.events if event["kind"] == "PipelineRequested"]
     assert [*map(keys.index, keys)] == [0, 0, 2]
     awaited = [event["message"] for event in world.events if event["kind"] == "RunAwaited"]
-    assert [re.search("begin|listen|end$", message)[0] for message in awaited] == ["begin", "listen", "end"]
+    assert [re.findall("may begin|has to listen|has to end", message) for message in awaited] == [
+        ["may begin"],
+        ["has to listen"],
+        ["has to end"],
+    ]
 
 
 def test_nor_is_it_waited_for_longer_than_a_run_may_take_to_come_up(doubtful):

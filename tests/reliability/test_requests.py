@@ -69,7 +69,6 @@ KINDS = {
     "start validation": Kind(lambda request: request.path.startswith("/2015-03-31/")),
     "read the parameter": Kind(lambda request: "x-amz-target" in request.headers),
 }
-CELLS = [(kind, fault) for kind in KINDS for fault in FAULTS]
 
 
 @pytest.fixture(scope="module")
@@ -225,23 +224,12 @@ def test_whatever_becomes_of_its_answer_validation_is_started_once(server, tmp_p
             figure(1, "runs started once")
 
 
-def sample(count: int) -> list[tuple[str, Fault]]:
-    """So many cells, in which every kind and every fault comes as often as any other."""
-    if count >= len(CELLS):
-        return CELLS
-    kinds = list(KINDS)
-    return [
-        (kinds[number % len(kinds)], FAULTS[(number + number // len(FAULTS)) % len(FAULTS)]) for number in range(count)
-    ]
-
-
 @pytest.mark.promise("R10")
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("part", range(5))
-def test_whatever_goes_wrong_with_one_request_the_delivery_ends_right(server, part, tmp_path, size, figure):
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_goes_wrong_with_one_request_the_delivery_ends_right(server, kind, tmp_path, figure):
     with pytest.MonkeyPatch.context() as patch:
-        cells = sample(size(pr=25, nightly=len(CELLS), release=len(CELLS)))[part::5]
-        for kind, fault in cells:
+        for fault in FAULTS:
             meet(server, tmp_path / f"{kind} {fault}", patch, kind, fault)
             figure(1, "cells of kind and fault")
 

@@ -74,11 +74,11 @@ def test_the_calls_that_are_met_are_those_that_change_a_disk(calls):
 
 @pytest.mark.crash
 @pytest.mark.promise("R6")
-@pytest.mark.parametrize(("first", "how"), [(1, "kill before"), (4, "kill halfway"), (7, "kill after")])
+@pytest.mark.parametrize(("first", "how"), [(1, "kill before"), (2, "kill halfway"), (3, "kill after")])
 def test_killed_at_any_call_that_writes_the_same_command_ends_as_if_nothing_had_happened(
     forks, calls, tmp_path, size, figure, first, how
 ):
-    step = size(pr=9, nightly=1, release=1)
+    step = size(pr=3, nightly=1, release=1)  # at the small size each call is met in one of the three ways
     times = size(pr=1, nightly=1, release=3)
     points = [(at, turn) for turn in range(times) for at in range(first if step > 1 else 1, len(calls) + 1, step)]
 
