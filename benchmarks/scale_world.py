@@ -40,7 +40,6 @@ from upload_core.ports import (
     Load,
     ObjectInfo,
     Pipeline,
-    PipelineAnswer,
     Ports,
     Source,
     SourceFile,
@@ -196,9 +195,9 @@ class Validator:
         self.alive = False
         control.before_read = self._look
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         self.alive = True
-        return PipelineAnswer()
+        return ""
 
     def is_running(self) -> bool:
         return self.alive

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from upload_adapters.local.control import DirectoryControlBucket
 from upload_core.errors import PipelineError
 from upload_core.logs import AppendLog
-from upload_core.ports import ControlBucket, Pipeline, PipelineAnswer
+from upload_core.ports import ControlBucket, Pipeline
 from upload_core.wire import SELF, Keys, encode_rows, parse_index
 
 AGENT_ID: Final = "sink-validator"
@@ -41,7 +41,7 @@ class SocketPipeline:
         self._lock = lock
         self._running = False
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(_SOCKET_TIMEOUT_S)
@@ -53,7 +53,7 @@ class SocketPipeline:
         if answer != b"ok\n":
             raise PipelineError(f"the validator answered {answer!r}")
         self._running = True
-        return PipelineAnswer(message="a validator in another process")
+        return "a validator in another process"
 
     def is_running(self) -> bool:
         return self._running or self._control.head(self._lock) is not None

@@ -288,7 +288,7 @@ class Engine:
             return
         # Also where a run is at work already: it may be an earlier one, which looked dead and was told of files that it
         # must not be told of again. Only one that comes up after this request is the run that was asked for.
-        self.record([ev.PipelineAccepted(answer.message)])
+        self.record([ev.PipelineAccepted(answer)])
 
     def _start_another_run(self) -> None:
         """As a new session would: what was on its way to the run before is no longer told, but found in our log."""

@@ -286,9 +286,10 @@ def channel_of(archive: Archive) -> Channel | None:
 class Pipeline(Protocol):
     """Starts the archive's validation."""
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         """Ask for one validation run; the same key asks for the same run, so that asking twice starts one.
 
+        Returns the archive's words, also where a run is at work already, be it this one or one before.
         Raises `PipelineError` with the archive's reason if it refuses.
         """
 
@@ -303,14 +304,6 @@ def abandoned_lock(pipeline: Pipeline) -> ObjectInfo | None:
     """What an ended validator left that keeps another from starting until it is stale, by the method of this name."""
     ask: Callable[[], ObjectInfo | None] | None = getattr(pipeline, "abandoned_lock", None)
     return None if ask is None else ask()
-
-
-@attrs.frozen
-class PipelineAnswer:
-    """What the pipeline said: it starts a run, or a run was at work already, be it this one or one before."""
-
-    already_running: bool = False
-    message: str = ""
 
 
 class Identity(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from upload_adapters.memory import ManualClock, MemoryControlBucket
-from upload_core.ports import Pipeline, PipelineAnswer
+from upload_core.ports import Pipeline
 from upload_core.wire import Keys, encode_rows
 
 KEYS = Keys("demo", "1", "staging")
@@ -37,14 +37,14 @@ class OddPipeline:
         for piece in pieces:
             self.control.append(KEYS.validator_log, piece, offset=self.control.size(KEYS.validator_log))
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         if self.alive:
-            return PipelineAnswer(already_running=True)
+            return "a validation task is already running for this transfer"
         self.alive = True
         self.runs += 1
         self.offset = self.control.size(KEYS.client_log)
         self.write(self.row("init", "self"), *self.first(self))
-        return PipelineAnswer()
+        return ""
 
     def is_running(self) -> bool:
         return self.alive

@@ -19,7 +19,7 @@ from upload_adapters.aws.errors import AwsError, AwsPipelineError, AwsUnavailabl
 from upload_adapters.aws.lambda_answer import ANSWER_BYTES_MAX, Answer, parse_answer
 from upload_core.errors import ConfigurationError, PipelineError
 from upload_core.events import OK
-from upload_core.ports import ControlBucket, ObjectInfo, Pipeline, PipelineAnswer
+from upload_core.ports import ControlBucket, ObjectInfo, Pipeline
 from upload_core.text import printable
 from upload_core.validation import Entry, LogParser
 from upload_core.wire import Keys
@@ -102,7 +102,7 @@ class LambdaPipeline:
         self._wind_down_s = wind_down_s
         self._release = release
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         config = _config(client_config)
         request = StartRequest(
             self._keys.dataset, self._keys.delivery_id, self._keys.transfer_type, agent_id, idempotency_key
@@ -118,13 +118,13 @@ class LambdaPipeline:
                 answer = parse_answer(payload)
                 said = printable(answer.details)
                 if answer.succeeded or DUPLICATE in answer.details.lower():
-                    return PipelineAnswer(message=said)
+                    return said
                 if ALREADY_RUNNING not in answer.details.lower():
                     raise PipelineError(self._refusal(answer, log.size if log else 0))
                 # The function looks at machines. One whose validator has ended, or has yet to take its lock, counts
                 # as well; attached to the former we would talk to nobody.
                 if self.is_running():
-                    return PipelineAnswer(already_running=True, message=said)
+                    return said
                 if time.monotonic() > give_up:
                     raise PipelineError(
                         "the archive counts a validation task as running although no validator is at work; "

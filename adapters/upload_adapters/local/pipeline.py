@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_core.errors import ConfigurationError, PipelineError, PreconditionFailedError
-from upload_core.ports import Pipeline, PipelineAnswer
+from upload_core.ports import Pipeline
 
 from .disk import ProcessLock, explained
 from .places import LOCAL_LIMITS, LocalPlaces
@@ -67,15 +67,13 @@ class DirectoryPipeline:
             client_silence_s=client_silence_s,
         )
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         with self._mutex:
             self._demand_lock(agent_id)
             if idempotency_key in self._answered:
-                return PipelineAnswer(message="this run was started before")
+                return "this run was started before"
             if self.is_running():
-                return PipelineAnswer(
-                    already_running=True, message="a validation task is already running for this transfer"
-                )
+                return "a validation task is already running for this transfer"
             with explained("the local validator"):
                 waiting = self._waiting.is_held()
             if waiting:
@@ -85,7 +83,7 @@ class DirectoryPipeline:
                 self._start_thread()
                 message = "a validator runs in this process"
             self._answered.add(idempotency_key)
-            return PipelineAnswer(message=message)
+            return message
 
     def is_running(self) -> bool:
         with explained("the local validator"):

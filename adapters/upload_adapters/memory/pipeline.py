@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from upload_core.errors import PipelineError
-from upload_core.ports import Clock, Limits, ObjectInfo, Pipeline, PipelineAnswer, StoredObject
+from upload_core.ports import Clock, Limits, ObjectInfo, Pipeline, StoredObject
 from upload_core.wire import SELF, Keys, encode_rows, parse_index
 
 from .buckets import MemoryArchive, MemoryControlBucket
@@ -66,7 +66,7 @@ class MemoryPipeline:
         self._accepted: set[str] = set()
         control.before_read = self._on_read
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         self.requests.append(StartRequest(agent_id, idempotency_key, client_config))
         if self.refusal is not None:
             raise PipelineError(self.refusal)
@@ -74,15 +74,13 @@ class MemoryPipeline:
         if lock is None or lock[0] != agent_id.encode() or lock[1].age_s > self._limits.lock_staleness_s:
             raise PipelineError("transfer app lockfile invalid or not present")
         if self.is_running():
-            return PipelineAnswer(
-                already_running=True, message="a validation task is already running for this transfer"
-            )
+            return "a validation task is already running for this transfer"
         if idempotency_key not in self._accepted:
             self._accepted.add(idempotency_key)
             self.validator = MemoryValidator(
                 self._control, self._archive, self._clock, self._keys, check=self._check, limits=self._limits
             )
-        return PipelineAnswer(message="status: success")
+        return "status: success"
 
     def is_running(self) -> bool:
         return self.validator is not None and self.validator.alive

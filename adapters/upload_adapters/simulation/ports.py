@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from upload_adapters.simulation.life import Life
 from upload_core.errors import PipelineError
 from upload_core.logs import OVERLAP_BYTES
-from upload_core.ports import ControlBucket, Identity, ObjectInfo, Pipeline, PipelineAnswer
+from upload_core.ports import ControlBucket, Identity, ObjectInfo, Pipeline
 
 T = TypeVar("T")
 
@@ -57,16 +57,16 @@ class SimulatedPipeline:
         self._life = life
         self._world = life.world
 
-    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> PipelineAnswer:
+    def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
         def act() -> str:
             return self._world.start_validator(agent_id, idempotency_key)
 
         refusal = self._life.request("pipeline", "start", act, about=idempotency_key, writes=True)
         if not refusal:
-            return PipelineAnswer(message="status: success")
+            return "status: success"
         if "already running" in refusal:
             if self.is_running():
-                return PipelineAnswer(already_running=True, message=refusal)
+                return refusal
             raise PipelineError("the archive counts a validation task as running although no validator is at work")
         raise PipelineError(refusal)
 
