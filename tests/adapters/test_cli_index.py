@@ -5,7 +5,6 @@ import io
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -129,13 +128,12 @@ Linux hands the peak on through fork and exec."""
 
 
 @pytest.mark.slow
-def test_a_million_rows_are_planned_within_a_minute_and_500_mb(tmp_path):
+def test_a_million_rows_are_planned_within_500_mb(tmp_path):
     """Nearly all rows are missing files, which is the dearest case: each is looked up, and each is a problem."""
     (tmp_path / "data").mkdir()
     with open(tmp_path / "index.csv", "w") as index:
         index.write("path,checksum,size\n")
         index.writelines(f"images/{row // 1000:04d}/frame_{row:07d}.fits,yH2GHg==,1\n" for row in range(1_000_000))
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *COMMAND, "plan", "data", "index.csv"],
         cwd=tmp_path,
@@ -144,5 +142,4 @@ def test_a_million_rows_are_planned_within_a_minute_and_500_mb(tmp_path):
         text=True,
         check=True,
     )
-    assert time.monotonic() - began < 60
     assert int(done.stdout.splitlines()[-1]) < 500 * 1024

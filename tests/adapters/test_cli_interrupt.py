@@ -24,11 +24,9 @@ def test_a_signal_ends_in_order_and_resume_goes_on(desk, number):
     (desk.root / "slow.py").write_text("import time\ndef check(path, relpath):\n    time.sleep(0.3)\n")
     process = desk.start(*desk.deliver_slowly, "--events", "--json")
     wait_for_events(process, "FileValidated", 3)
-    asked = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert time.monotonic() - asked < 10
     summary = last_json(out)
     assert (summary["outcome"], summary["exit_code"]) == ("interrupted", 130)
     assert 3 <= summary["counts"]["valid"] < 30
@@ -42,16 +40,15 @@ def test_a_signal_ends_in_order_and_resume_goes_on(desk, number):
 
 
 def test_two_signals_end_at_once_and_resume_goes_on(desk):
-    (desk.root / "slow.py").write_text("import time\ndef check(path, relpath):\n    time.sleep(3)\n")
+    # in order, it would end after this check
+    (desk.root / "slow.py").write_text("import time\ndef check(path, relpath):\n    time.sleep(300)\n")
     process = desk.start(*desk.deliver_slowly, "--events", "--json")
     wait_for_events(process, "FileReported")
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
-    asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert time.monotonic() - asked < 1
     assert last_json(out)["outcome"] == "interrupted"
     assert "once more ends at once" in err
     (desk.root / "slow.py").write_text("def check(path, relpath):\n    return []\n")
@@ -95,12 +92,11 @@ def test_a_second_process_on_the_same_journal_learns_at_once_who_has_it(desk):
     process = desk.start(*desk.deliver_slowly, "--events")
     wait_for_events(process, "FileValidated")
     for command in (desk.deliver_slowly, ["resume", str(desk.journal)]):
-        asked = time.monotonic()
         second = desk.run(*command, "--json")
-        assert time.monotonic() - asked < 2
         assert second.returncode == 4
         assert f"process {process.pid} on " in second.stderr
         assert last_json(second.stdout)["outcome"] == "refused"
+    assert process.poll() is None, "it was not waited for"
     process.communicate(timeout=60)
     assert process.returncode == 0
 

@@ -1,7 +1,6 @@
 """The transfer bucket in S3 keeps its port's promises: whole and equal, or nothing, and nothing left behind."""
 
 import random
-import time
 import zlib
 
 import pytest
@@ -297,9 +296,7 @@ def test_a_file_of_any_size_fits_into_the_parts_that_an_upload_may_have(size):
     assert part * PARTS_MAX >= size
 
 
-def test_a_small_file_costs_one_round_trip_and_no_wait(archive, aws):
-    started = time.perf_counter()
+def test_a_small_file_costs_one_request(archive, aws):
     for number in range(20):
         archive.put(f"{number}", Body(b"data"), checksum=None)
     assert len(aws.log()) == 20
-    assert time.perf_counter() - started < 5
