@@ -48,6 +48,8 @@ ENDED_BY_VERDICTS: Final = frozenset({"complete", "incomplete", "interrupted"})
 """Outcomes that the validator's last words may still change."""
 STOP_WAIT_S: Final = 1.0
 """How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
+GONE_LOOK_MS: Final = 5_000
+"""How often it is looked whether a validator that was told to stop is still there to do so."""
 
 
 class Engine:
@@ -546,9 +548,12 @@ class Engine:
         self.say_stop()
         wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
         deadline = self.now_ms() + int(wait_s * 1000) - self.patience.waited_ms
-        while delivery.client_state == "stopping" and self.now_ms() < deadline + self.patience.waited_ms:
+        looked_ms, gone = self.now_ms(), False
+        while delivery.client_state == "stopping" and not gone and self.now_ms() < deadline + self.patience.waited_ms:
             self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
-            self.insist(self.hear)
+            if self.now_ms() - looked_ms >= GONE_LOOK_MS:  # it may have died of what kept it from writing so
+                gone, looked_ms = not self.insist(self.ports.pipeline.is_running), self.now_ms()
+            self.insist(self.hear)  # also once more after it went
         if delivery.client_state == "stopping":
             self.insist(partial(self.hear, final=True))
 

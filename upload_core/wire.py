@@ -163,18 +163,24 @@ def encode_index(rows: Iterable[tuple[str, bool, str | None]], *, checksums: boo
 
 
 def parse_index(data: bytes) -> Iterator[IndexRow]:
-    """The rows of an index object, in order; raises `ValueError`, naming the row, where it is not one."""
+    """The rows of an index object, in order; raises `ValueError`, naming the row, where it is not one.
+
+    Columns are known by their names, in whatever order and beside whatever others, as to the archive's validator.
+    """
     # Only LF ends a line here: `splitlines` would also cut a name at U+2028 and its like.
     rows = _csv_rows(data.decode("utf-8").split("\n"))
     header = next(rows, [])
-    if header not in (["path", "will_transfer"], ["path", "will_transfer", "checksum"]):
+    if len(set(header)) != len(header) or not {"path", "will_transfer"} <= set(header):
         raise ValueError(f"not an index: its first line is {','.join(header)[:80]!r}")
+    path, will_transfer = header.index("path"), header.index("will_transfer")
+    checksum = header.index("checksum") if "checksum" in header else None
     for number, row in enumerate(rows, 1):
         if not row:  # what follows the last line feed
             continue
-        if len(row) != len(header) or not row[0] or row[1] not in ("True", "False"):
+        if len(row) != len(header) or not row[path] or row[will_transfer] not in ("True", "False"):
             raise ValueError(f"row {number} of the index cannot be read: {','.join(row)[:80]!r}")
-        yield IndexRow(row[0], row[1] == "True", row[2] if len(row) == 3 and row[2] else None)
+        known = None if checksum is None else row[checksum] or None
+        yield IndexRow(row[path], row[will_transfer] == "True", known)
 
 
 def _csv_rows(lines: list[str]) -> Iterator[list[str]]:

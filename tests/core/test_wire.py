@@ -91,12 +91,19 @@ def test_an_index_reads_back_as_it_was_written(rows):
         b"path,will_transfer\na,yes\n",
         b"path,will_transfer\n,True\n",
         b"path,will_transfer\na,True,x\n",
+        b"path,path,will_transfer\na,b,True\n",
+        b"path,checksum\na,x\n",
         b"\xff\xfe",
     ],
 )
 def test_what_is_no_index_is_refused(data):
     with pytest.raises(ValueError):  # noqa: PT011 - a decoding error is one, too
         list(parse_index(data))
+
+
+def test_an_index_of_another_client_may_have_its_columns_in_any_order_and_more_of_them():
+    [row] = parse_index(b"path,checksum,size,will_transfer\na,AAAAAA==,0,False\n")
+    assert (row.path, row.will_transfer, row.checksum) == ("a", False, "AAAAAA==")
 
 
 @given(st.lists(st.one_of(text, st.sampled_from(["a/b", "a\\b", "@", "tab\there", 'quo"te']))))

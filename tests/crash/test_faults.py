@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from tests.contracts.flaky import FlakyControlBucket
-from tests.crash.odd_validator import OddPipeline
+from tests.crash.odd_validator import KEYS, OddPipeline
 from tests.crash.test_port_boundaries import CALLS
 from tests.crash.world import FILES, LIMITS, World
 from upload_adapters.testing import Killed
@@ -507,3 +507,20 @@ def test_a_revised_index_is_never_told_to_a_validator_that_knows_another(number,
     states = {path: delivery.state_of(n) for n, path in enumerate(delivery.table.paths())}
     assert states == {path: "invalid" if path in world.bad else "valid" for path in world.files}
     assert world.ports.archive.contents() == dict(sorted(world.files.items()))
+
+
+def test_a_validator_that_dies_of_our_stop_row_is_not_waited_for():
+    world = World(bad=[], limits=Limits(validator_stop_s=600))
+    pipeline = odd(world, lambda validator, path: [validator.row("validation", path)])
+    turn = pipeline._turn
+
+    def die_of_it(key):
+        ours = world.real["control"]._objects.get(KEYS.client_log)
+        if ours is not None and b"\tstop\t" in ours.data:
+            pipeline.alive = False  # on a full disk it can say nothing
+        turn(key)
+
+    world.real["control"].before_read = die_of_it
+    began_ms = world.ports.clock.now_ms()
+    assert world.client().run().exit_code == 0
+    assert world.ports.clock.now_ms() - began_ms < 120_000

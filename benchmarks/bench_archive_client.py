@@ -1,0 +1,236 @@
+"""F5 to F8: the same trouble for the archive's own client, mast-transfer-tools 1.0.3, and for ours.
+
+Both deliver to the emulator of the tests, with its validator; what arrived, and who held the lock, is read from there.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+import programs
+from bench_peers_in_trouble import Gate
+from bench_resume import PATIENCE_S
+from figures import ROOT, Figure, Goal, Scale, number
+
+from tests.adapters.aws.emulated_archive import DATASET, DELIVERY, EmulatedArchive
+from tests.emulator import Emulator, Fault
+
+OUTAGE_S: Final = 20.0
+LOOK_S: Final = 0.02
+ITS_PYTHON: Final = Path(os.environ.get("UPLOAD_CORE_INTEROP_PYTHON", ROOT / ".venv-interop" / "bin" / "python"))
+LABEL: Final = f"""\
+dataset: {DATASET}
+delivery_id: {DELIVERY}
+time: {{delivery_start_date: 2026-01-01}}
+delivery_meta:
+  schema_version: 0.0.1a0
+  global_validation_options: {{missing_filetypes_ok: true, no_assigned_filetype_ok: true}}
+filetypes:
+  table:
+    standard: asdf
+    filename: .*\\.asdf
+"""
+
+
+class Desk:
+    """A delivery, its archive, and the programs that are started for it."""
+
+    def __init__(self, root: Path, files: int, size: int) -> None:
+        self.root, self.aws, self.size = root, Emulator(), files * size
+        self.archive = EmulatedArchive(self.aws, root, count=0)
+        chance = random.Random(5)
+        self.archive.files = {f"file {row:04d}.dat": _bytes(chance, size) for row in range(files)}
+        for name, data in self.archive.files.items():
+            self.archive.source.joinpath(name).write_bytes(data)
+        pd.DataFrame(self.archive.index()).to_csv(root / "index.csv", index=False)
+        root.joinpath("label.yaml").write_text(LABEL, "utf-8")
+
+    def start(self, whose: str, url: str = "") -> subprocess.Popen[str]:
+        """The delivery by that program; its exit code is 0 if every file is valid."""
+        if whose == "ours":
+            what = ["deliver", "data", "index.csv", "--to", "mast.toml", "--journal", "journal", "-q"]
+            what += ["--dataset", DATASET, "--delivery-id", DELIVERY]
+            return self.run([sys.executable, "-m", "upload_adapters.cli", *what], url)
+        return self.run([its_python(), str(ROOT / "benchmarks" / "peer_mast_transfer_tools.py")], url)
+
+    def run(self, command: Sequence[str], url: str = "") -> subprocess.Popen[str]:
+        """That command at the emulator, or at the way to it that is named."""
+        variables = programs.environment(**self.aws.environment())
+        variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "adapters")])
+        if url:
+            variables["AWS_ENDPOINT_URL"] = url
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=self.root, env=variables, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    def until(self, process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+        """Wait for that; raises `RuntimeError` if the program ends before."""
+        while not reached():
+            if process.poll() is not None:
+                raise RuntimeError("it ended too early to be disturbed")
+            time.sleep(LOOK_S)
+
+    def sent(self) -> int:
+        """Bytes of files that arrived, of whole ones and of parts."""
+        mine = [entry for entry in self.aws.log() if entry.bucket == self.archive.transfer_bucket]
+        return sum(entry.size for entry in mine if entry.operation in ("PutObject", "UploadPart") and entry.status == 200)
+
+    def missing(self) -> int:
+        """Files that are not there as they should be."""
+        found = {name: self.archive.transfer.found(name) for name in self.archive.files}
+        return sum(one is None or one.data != self.archive.files[name] for name, one in found.items())
+
+    def close(self) -> None:
+        """End the validator and the server."""
+        self.archive.close()
+        self.aws.close()
+
+
+def _bytes(chance: random.Random, size: int) -> bytes:
+    """So many; it gives no more than 256 MiB at once."""
+    return b"".join(chance.randbytes(min(1 << 20, size - at)) for at in range(0, size, 1 << 20))
+
+
+def its_python() -> str:
+    """The interpreter that has mast-transfer-tools; raises `RuntimeError` if there is none."""
+    if not ITS_PYTHON.exists():
+        raise RuntimeError(f"{ITS_PYTHON} is missing; `make {ITS_PYTHON.parent.parent.name}/.installed` installs it")
+    return str(ITS_PYTHON)
+
+
+@contextmanager
+def desk(files: int, size: int) -> Iterator[Desk]:
+    """A delivery of so many files of that size."""
+    with tempfile.TemporaryDirectory() as root:
+        made = Desk(Path(root), files, size)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def _both(trouble: Callable[[str], tuple[float, str]]) -> tuple[float, dict[str, str]]:
+    """What became of ours, as a number, and of both in words."""
+    found = {name: trouble(name) for name in ("mast-transfer-tools", "ours")}
+    return found["ours"][0], {name: words for name, (_, words) in found.items()}
+
+
+def f5(scale: Scale) -> Iterator[Figure]:
+    """Nobody answers for 20 s, a quarter of the way."""
+    files = scale(100, 40)
+
+    def cut_off(whose: str) -> tuple[float, str]:
+        with desk(files, 1 << 16) as place:
+            process = place.start(whose)
+            place.until(process, lambda: len(place.archive.puts()) >= files // 4)
+            outage = place.aws.order(Fault("reset", times=0))
+            time.sleep(OUTAGE_S)
+            outage.times = outage.fired or 1
+            code = process.wait(PATIENCE_S)
+            return place.missing(), f"{place.missing()} missing, exit code {code}"
+
+    measured, beside = _both(cut_off)
+    what = f"{files} x 64 KiB, the archive away for {OUTAGE_S:.0f} s: files that never arrived"
+    yield Figure("F5", what, Goal("<=", 0, ""), measured, "", beside=beside)
+
+
+def f6(scale: Scale) -> Iterator[Figure]:
+    """Two clients reach for the lock at the same time, again and again."""
+    races = scale(30, 5)
+
+    def raced(whose: str) -> tuple[float, str]:
+        python = its_python() if whose == "mast-transfer-tools" else sys.executable
+        whom = "theirs" if whose == "mast-transfer-tools" else "ours"
+        with desk(1, 100) as place:
+            command = [python, str(ROOT / "benchmarks" / "racing_client.py"), whom, DATASET, DELIVERY]
+            clients = [place.run(command) for _ in range(2)]
+
+            def ask(line: str) -> list[str]:
+                for client in clients:
+                    assert client.stdin is not None
+                    client.stdin.write(line + "\n")
+                    client.stdin.flush()
+                return [client.stdout.readline().strip() for client in clients if client.stdout is not None]
+
+            held = []
+            try:
+                assert [c.stdout.readline() for c in clients if c.stdout is not None] == ["ready\n"] * 2
+                for _ in range(races):
+                    assert ask("make") == ["ready"] * 2
+                    held.append(ask("go").count("held"))
+                    ask("quit")
+                    place.archive.control.delete("lock/client")
+            finally:
+                for client in clients:
+                    client.kill()
+                    client.communicate()
+        return races - held.count(1), f"both held it in {held.count(2)}, one in {held.count(1)} of {races}"
+
+    measured, beside = _both(raced)
+    what = f"{races} races of two clients for the lock of a delivery: races without exactly one holder"
+    yield Figure("F6", what, Goal("<=", 0, ""), measured, "", beside=beside)
+
+
+def f7(scale: Scale) -> Iterator[Figure]:
+    """A large file that is killed halfway, and the same command again."""
+    size = scale(1 << 30, 300 << 20)
+
+    def killed(whose: str) -> tuple[float, str]:
+        with desk(1, size) as place:
+            first = place.start(whose)
+            place.until(first, lambda: place.sent() >= size // 2)
+            os.killpg(first.pid, signal.SIGKILL)
+            first.wait()
+            refused = place.start(whose).wait(PATIENCE_S) if whose != "ours" else 0
+            if refused:  # its lock is a dead agent's, and stale after an hour; its validator gives up after four minutes
+                place.archive.control.delete("lock/client")
+                place.archive.validator.end("nothing is heard of the client")
+            code = place.start(whose).wait(PATIENCE_S) if whose == "ours" or refused else refused
+            again, left = place.sent() - size, len(place.aws.open_uploads())
+            words = f"{100 * again / size:.0f} %, {left} uploads left open, exit code {code}"
+            return 100 * again / size, words + (", once its lock and its validator were gone" if refused else "")
+
+    measured, beside = _both(killed)
+    what = f"1 x {number(size)} B, killed at 50 % and started again: bytes sent again, in percent of the file"
+    yield Figure("F7", what, Goal("<=", 100 * 64 / 1024, "%"), measured, "%", beside=beside)
+
+
+def f8(scale: Scale) -> Iterator[Figure]:
+    """A file that is rewritten in place while it is sent."""
+    size = scale(300 << 20, 300 << 20)  # it sends what is smaller in one request
+
+    def rewritten(whose: str) -> tuple[float, str]:
+        with desk(1, size) as place:
+            [(name, old)] = place.archive.files.items()
+            new = bytes(size)
+
+            def rewrite() -> None:
+                with place.archive.source.joinpath(name).open("r+b") as file:
+                    file.write(new)
+
+            gate = Gate(int(place.aws.url.rsplit(":", 1)[1]), size // 4, rewrite)
+            process = place.start(whose, gate.url)
+            code = process.wait(PATIENCE_S)
+            gate.close()
+            found = place.archive.transfer.found(name)
+            data = None if found is None else found.data
+            seen = {None: "nothing", old: "the old file", new: "the new file"}.get(data, "a mixture")
+            return int(seen == "a mixture" or code == 0), f"{seen} is visible, exit code {code}"
+
+    measured, beside = _both(rewritten)
+    what = f"1 x {number(size)} B, rewritten in place once a quarter is sent: mixtures visible or called a success"
+    yield Figure("F8", what, Goal("<=", 0, ""), measured, "", beside=beside)
+
+
+FIGURES: Final = {"F5": f5, "F6": f6, "F7": f7, "F8": f8}
+TITLE: Final = "The same trouble for the archive's own client"
