@@ -53,7 +53,7 @@ check: $(VENV)/.dev
 fix: $(VENV)/.dev
 	@scripts/fix
 
-bench: $(VENV)/.bench $(PEERS)/.installed
+bench: $(VENV)/.bench $(PEERS)/.installed $(INTEROP)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed

@@ -28,6 +28,8 @@ from tests.emulator import Emulator, Fault
 
 OUTAGE_S: Final = 20.0
 LOOK_S: Final = 0.02
+ANSWER_S: Final = 0.02
+"""How long S3 thinks: a server on loopback answers so fast that a look and a write after it seem to be one."""
 ITS_PYTHON: Final = Path(os.environ.get("UPLOAD_CORE_INTEROP_PYTHON", ROOT / ".venv-interop" / "bin" / "python"))
 LABEL: Final = f"""\
 dataset: {DATASET}
@@ -64,13 +66,14 @@ class Desk:
             return self.run([sys.executable, "-m", "upload_adapters.cli", *what], url)
         return self.run([its_python(), str(ROOT / "benchmarks" / "peer_mast_transfer_tools.py")], url)
 
-    def run(self, command: Sequence[str], url: str = "") -> subprocess.Popen[str]:
-        """That command at the emulator, or at the way to it that is named."""
+    def run(self, command: Sequence[str], url: str = "", *, talks: bool = False) -> subprocess.Popen[str]:
+        """That command at the emulator, or at the way to it that is named; one that talks is asked and answers."""
         variables = programs.environment(**self.aws.environment())
         variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "adapters")])
         if url:
             variables["AWS_ENDPOINT_URL"] = url
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        pipe = subprocess.PIPE if talks else subprocess.DEVNULL
+        pipes = {"stdin": pipe, "stdout": pipe, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=self.root, env=variables, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
     def until(self, process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
@@ -108,6 +111,16 @@ def its_python() -> str:
     return str(ITS_PYTHON)
 
 
+def ending(process: subprocess.Popen[str]) -> str:
+    """How it ended; one that does not is killed."""
+    try:
+        return f"exit code {process.wait(PATIENCE_S)}"
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return f"no end within {PATIENCE_S:.0f} s"
+
+
 @contextmanager
 def desk(files: int, size: int) -> Iterator[Desk]:
     """A delivery of so many files of that size."""
@@ -136,8 +149,8 @@ def f5(scale: Scale) -> Iterator[Figure]:
             outage = place.aws.order(Fault("reset", times=0))
             time.sleep(OUTAGE_S)
             outage.times = outage.fired or 1
-            code = process.wait(PATIENCE_S)
-            return place.missing(), f"{place.missing()} missing, exit code {code}"
+            how = ending(process)
+            return place.missing(), f"{place.missing()} missing, {how}"
 
     measured, beside = _both(cut_off)
     what = f"{files} x 64 KiB, the archive away for {OUTAGE_S:.0f} s: files that never arrived"
@@ -153,7 +166,7 @@ def f6(scale: Scale) -> Iterator[Figure]:
         whom = "theirs" if whose == "mast-transfer-tools" else "ours"
         with desk(1, 100) as place:
             command = [python, str(ROOT / "benchmarks" / "racing_client.py"), whom, DATASET, DELIVERY]
-            clients = [place.run(command) for _ in range(2)]
+            clients = [place.run(command, talks=True) for _ in range(2)]
 
             def ask(line: str) -> list[str]:
                 for client in clients:
@@ -162,6 +175,7 @@ def f6(scale: Scale) -> Iterator[Figure]:
                     client.stdin.flush()
                 return [client.stdout.readline().strip() for client in clients if client.stdout is not None]
 
+            place.aws.order(Fault("late", seconds=ANSWER_S, times=0))
             held = []
             try:
                 assert [c.stdout.readline() for c in clients if c.stdout is not None] == ["ready\n"] * 2
@@ -177,7 +191,7 @@ def f6(scale: Scale) -> Iterator[Figure]:
         return races - held.count(1), f"both held it in {held.count(2)}, one in {held.count(1)} of {races}"
 
     measured, beside = _both(raced)
-    what = f"{races} races of two clients for the lock of a delivery: races without exactly one holder"
+    what = f"{races} races of two clients for the lock, answers after {ANSWER_S * 1000:.0f} ms: races without one holder"
     yield Figure("F6", what, Goal("<=", 0, ""), measured, "", beside=beside)
 
 
@@ -191,13 +205,13 @@ def f7(scale: Scale) -> Iterator[Figure]:
             place.until(first, lambda: place.sent() >= size // 2)
             os.killpg(first.pid, signal.SIGKILL)
             first.wait()
-            refused = place.start(whose).wait(PATIENCE_S) if whose != "ours" else 0
+            refused = whose != "ours" and ending(place.start(whose)) != "exit code 0"
             if refused:  # its lock is a dead agent's, and stale after an hour; its validator gives up after four minutes
                 place.archive.control.delete("lock/client")
                 place.archive.validator.end("nothing is heard of the client")
-            code = place.start(whose).wait(PATIENCE_S) if whose == "ours" or refused else refused
+            how = ending(place.start(whose))
             again, left = place.sent() - size, len(place.aws.open_uploads())
-            words = f"{100 * again / size:.0f} %, {left} uploads left open, exit code {code}"
+            words = f"{100 * again / size:.0f} %, {left} uploads left open, {how}"
             return 100 * again / size, words + (", once its lock and its validator were gone" if refused else "")
 
     measured, beside = _both(killed)
@@ -220,12 +234,12 @@ def f8(scale: Scale) -> Iterator[Figure]:
 
             gate = Gate(int(place.aws.url.rsplit(":", 1)[1]), size // 4, rewrite)
             process = place.start(whose, gate.url)
-            code = process.wait(PATIENCE_S)
+            how = ending(process)
             gate.close()
             found = place.archive.transfer.found(name)
             data = None if found is None else found.data
             seen = {None: "nothing", old: "the old file", new: "the new file"}.get(data, "a mixture")
-            return int(seen == "a mixture" or code == 0), f"{seen} is visible, exit code {code}"
+            return int(seen == "a mixture" or how == "exit code 0"), f"{seen} is visible, {how}"
 
     measured, beside = _both(rewritten)
     what = f"1 x {number(size)} B, rewritten in place once a quarter is sent: mixtures visible or called a success"
