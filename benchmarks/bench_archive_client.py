@@ -86,7 +86,9 @@ class Desk:
     def sent(self) -> int:
         """Bytes of files that arrived, of whole ones and of parts."""
         mine = [entry for entry in self.aws.log() if entry.bucket == self.archive.transfer_bucket]
-        return sum(entry.size for entry in mine if entry.operation in ("PutObject", "UploadPart") and entry.status == 200)
+        return sum(
+            entry.size for entry in mine if entry.operation in ("PutObject", "UploadPart") and entry.status == 200
+        )
 
     def missing(self) -> int:
         """Files that are not there as they should be."""
@@ -191,7 +193,9 @@ def f6(scale: Scale) -> Iterator[Figure]:
         return races - held.count(1), f"both held it in {held.count(2)}, one in {held.count(1)} of {races}"
 
     measured, beside = _both(raced)
-    what = f"{races} races of two clients for the lock, answers after {ANSWER_S * 1000:.0f} ms: races without one holder"
+    what = (
+        f"{races} races of two clients for the lock, answers after {ANSWER_S * 1000:.0f} ms: races without one holder"
+    )
     yield Figure("F6", what, Goal("<=", 0, ""), measured, "", beside=beside)
 
 
@@ -206,7 +210,9 @@ def f7(scale: Scale) -> Iterator[Figure]:
             os.killpg(first.pid, signal.SIGKILL)
             first.wait()
             refused = whose != "ours" and ending(place.start(whose)) != "exit code 0"
-            if refused:  # its lock is a dead agent's, and stale after an hour; its validator gives up after four minutes
+            if (
+                refused
+            ):  # its lock is a dead agent's, and stale after an hour; its validator gives up after four minutes
                 place.archive.control.delete("lock/client")
                 place.archive.validator.end("nothing is heard of the client")
             how = ending(place.start(whose))

@@ -133,7 +133,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if os.environ.get("UPLOAD_CORE_RECORD_FIGURES"):
         recorded = json.loads(RECORDED.read_text("utf-8")) if RECORDED.exists() else {}
         for number in PROMISES:
-            if counts[number]:
+            if counts[number] and (not ONLY or number in ONLY):  # of others only the tests that they share were run
                 recorded.setdefault(number, {})[SIZE] = counts[number]
         RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n", "utf-8")
 

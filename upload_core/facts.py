@@ -55,7 +55,8 @@ class Facts(msgspec.Struct, omit_defaults=True):
     validator_message: str = ""
     heard_ms: int = 0
     waiting_ms: int = 0
-    """Since when the validator owes the next verdict: since it was last told of files, judged one, or was attached to."""
+    """Since when the validator owes its first word, or the next verdict: since it was asked for, last told of files, judged
+    one, or was attached to."""
     appended_ms: int = 0
     lock_etag: str = ""
     lock_ms: int = 0
@@ -167,6 +168,8 @@ def _outage(f: Facts, e: ev.OutageBegan | ev.OutageEnded, time_ms: int) -> None:
         f.outage_ms, f.run_disturbed = time_ms, f.run_disturbed or f.run_open
     else:
         f.outage_ms, f.heard_ms = 0, time_ms  # nobody could hear the validator: its silence counts from now
+        if f.run_open and not f.run_started:
+            f.waiting_ms = time_ms  # its first word could not be read: it has its whole time again
 
 
 def _suspended(f: Facts, e: ev.SuspensionNoticed, time_ms: int) -> None:

@@ -204,8 +204,8 @@ def _last_word(d: Delivery, tick: cmd.Tick, now_ms: int) -> bool:
 
 
 def _unstarted(d: Delivery, now_ms: int) -> bool:
-    # during an outage its first word could not be read; from the end of one on it has its whole time again
-    waited_ms = now_ms - max(d.facts.run_requested_ms, d.facts.heard_ms, d.run_accepted_ms)
+    # signs of life do not count: who writes them and never its first word began before, or lost that
+    waited_ms = now_ms - max(d.facts.waiting_ms, d.run_accepted_ms)
     return not d.facts.outage_ms and waited_ms > d.limits.validator_start_s * 1000
 
 

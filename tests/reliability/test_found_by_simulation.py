@@ -483,3 +483,44 @@ def test_a_journal_that_was_lost_and_begun_anew_tells_a_run_to_end_once():
     pipeline.deaf = False
     assert world.client().run().exit_code == 0
     assert pipeline.runs == 2
+
+
+# --- a first word that is lost -------------------------------------------------------------------
+
+
+class Inarticulate(OddPipeline):
+    """A validator whose first row was torn; all that can be read of it are signs of life, for two thousand seconds."""
+
+    last_ms = 0
+
+    def start(self, **_):
+        self.alive, self.runs, self.began_ms = True, self.runs + 1, self.clock.now_ms()
+        self.offset = self.control.size(KEYS.client_log)
+        return "status: success"
+
+    def _turn(self, key):
+        now_ms = self.clock.now_ms()
+        if self.alive and key == KEYS.validator_log and self.last_ms + 10_000 <= now_ms < self.began_ms + 2_000_000:
+            self.last_ms = now_ms
+            self.write(self.row("keepalive", "self", "ok", "0 / 3"))
+        super()._turn(key)
+
+
+def test_signs_of_life_of_a_run_that_never_began_are_not_waited_through():
+    world = World(FILES, bad=[])
+    pipeline = Inarticulate(world.real["control"], world.ports.clock, lambda odd, path: [])
+    replace_port(world, pipeline=pipeline)
+    began_ms = world.ports.clock.now_ms()
+    summary = world.client().run()
+    assert (summary.exit_code, "did not start" in summary.message) == (6, True)
+    assert (world.ports.clock.now_ms() - began_ms) / 1000 < world.ports.limits.validator_start_s + 60
+    replace_port(
+        world,
+        pipeline=OddPipeline(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)]),
+    )
+    world.ports.pipeline.alive, world.ports.pipeline.offset = (
+        True,
+        pipeline.offset,
+    )  # it is still there, and ended first
+    assert world.client().run().exit_code == 0
+    assert [row[1] for row in world.rows()].count("stop") == 2
