@@ -25,24 +25,13 @@ from figures import ROOT, Figure, Goal, Scale, number
 
 from tests.adapters.aws.emulated_archive import DATASET, DELIVERY, EmulatedArchive
 from tests.emulator import Emulator, Fault
+from tests.interop.archive import LABEL
 
 OUTAGE_S: Final = 20.0
 LOOK_S: Final = 0.02
 ANSWER_S: Final = 0.02
 """How long S3 thinks: a server on loopback answers so fast that a look and a write after it seem to be one."""
 ITS_PYTHON: Final = Path(os.environ.get("UPLOAD_CORE_INTEROP_PYTHON", ROOT / ".venv-interop" / "bin" / "python"))
-LABEL: Final = f"""\
-dataset: {DATASET}
-delivery_id: {DELIVERY}
-time: {{delivery_start_date: 2026-01-01}}
-delivery_meta:
-  schema_version: 0.0.1a0
-  global_validation_options: {{missing_filetypes_ok: true, no_assigned_filetype_ok: true}}
-filetypes:
-  table:
-    standard: asdf
-    filename: .*\\.asdf
-"""
 
 
 class Desk:
@@ -56,7 +45,7 @@ class Desk:
         for name, data in self.archive.files.items():
             self.archive.source.joinpath(name).write_bytes(data)
         pd.DataFrame(self.archive.index()).to_csv(root / "index.csv", index=False)
-        root.joinpath("label.yaml").write_text(LABEL, "utf-8")
+        root.joinpath("label.yaml").write_text(LABEL.replace('delivery_id: "1"', f"delivery_id: {DELIVERY}"), "utf-8")
 
     def start(self, whose: str, url: str = "") -> subprocess.Popen[str]:
         """The delivery by that program; its exit code is 0 if every file is valid."""

@@ -337,23 +337,26 @@ def test_nor_does_a_session_that_finds_an_unanswered_request_go_on_with_it(unhea
     assert pipeline.runs == 2
 
 
-def test_one_that_was_told_to_end_is_not_told_again_by_the_next_session(unheard):
-    world, pipeline = unheard
-    pipeline.hidden = False
-    pipeline.deaf = True
-
-    def die(port, method, args):
+def run_and_die_once_stop_is_said(world):
+    def watch(port, method, args):
         if (port, method) == ("control", "append") and b"\tstop\t" in args[1]:
-            world.calls.before = lambda *_: die_again()
+            world.calls.before = lambda *_: die()
 
-    def die_again():
+    def die():
         raise Killed
 
-    world.calls.before = die
+    world.calls.before = watch
     with pytest.raises(Killed):
         world.client().run()
     world.die()
     world.calls.disarm()
+
+
+def test_one_that_was_told_to_end_is_not_told_again_by_the_next_session(unheard):
+    world, pipeline = unheard
+    pipeline.hidden = False
+    pipeline.deaf = True
+    run_and_die_once_stop_is_said(world)
     with pytest.raises(ValidatorStoppedError):
         world.client().run()
     assert [row[1] for row in world.rows()].count("stop") == 1
@@ -462,19 +465,7 @@ def test_a_journal_that_was_lost_and_begun_anew_tells_a_run_to_end_once():
     replace_port(world, pipeline=pipeline)
     pipeline.start(agent_id="memory-agent", idempotency_key="of a journal that is gone", client_config=None)
     pipeline.deaf = True
-
-    def die(port, method, args):
-        if (port, method) == ("control", "append") and b"\tstop\t" in args[1]:
-            world.calls.before = lambda *_: die_again()
-
-    def die_again():
-        raise Killed
-
-    world.calls.before = die
-    with pytest.raises(Killed):
-        world.client().run()
-    world.die()
-    world.calls.disarm()
+    run_and_die_once_stop_is_said(world)
     with pytest.raises(ValidatorStoppedError):
         world.client().run()
     with pytest.raises(ValidatorStoppedError):
