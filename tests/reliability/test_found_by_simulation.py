@@ -499,19 +499,14 @@ class Inarticulate(OddPipeline):
 
 def test_signs_of_life_of_a_run_that_never_began_are_not_waited_through():
     world = World(FILES, bad=[])
-    pipeline = Inarticulate(world.real["control"], world.ports.clock, lambda odd, path: [])
+    pipeline = Inarticulate(world.real["control"], world.ports.clock, lambda *_: [])
     replace_port(world, pipeline=pipeline)
     began_ms = world.ports.clock.now_ms()
     summary = world.client().run()
     assert (summary.exit_code, "did not start" in summary.message) == (6, True)
     assert (world.ports.clock.now_ms() - began_ms) / 1000 < world.ports.limits.validator_start_s + 60
-    replace_port(
-        world,
-        pipeline=OddPipeline(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)]),
-    )
-    world.ports.pipeline.alive, world.ports.pipeline.offset = (
-        True,
-        pipeline.offset,
-    )  # it is still there, and ended first
+    articulate = OddPipeline(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
+    articulate.alive, articulate.offset = True, pipeline.offset  # it is still there, and is ended first
+    replace_port(world, pipeline=articulate)
     assert world.client().run().exit_code == 0
     assert [row[1] for row in world.rows()].count("stop") == 2
