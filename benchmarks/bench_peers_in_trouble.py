@@ -142,7 +142,9 @@ class Gate:
     """Passes connections on to a port; once so many bytes went through it, `act` is called before any other does."""
 
     def __init__(self, port: int, after: int, act: Callable[[], None]) -> None:
-        self._to, self._left, self._act = port, after, act
+        self._to, self._after, self._act = port, after, act
+        self.passed = 0
+        """Bytes that came from clients: bodies, heads and all, whether what they belong to arrived whole or not."""
         self._turn = threading.Lock()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -161,8 +163,8 @@ class Gate:
             while data := source.recv(1 << 16):
                 if counted:
                     with self._turn:
-                        self._left, before = self._left - len(data), self._left
-                        if self._left <= 0 < before:
+                        self.passed, before = self.passed + len(data), self.passed
+                        if before < self._after <= self.passed:
                             self._act()
                 target.sendall(data)
         with suppress(OSError):

@@ -2,6 +2,7 @@
 """A delivery by mast-transfer-tools 1.0.3, as a process of its own: its `upload()`, as its command calls it.
 
 One thing of it is changed: it is signed in by the keys of the environment instead of a person in front of a browser.
+Its `UploadClient.__init__` is wrapped, to remember the client whose files say how it ended; it does what it did.
 """
 
 from __future__ import annotations
