@@ -243,7 +243,7 @@ class ValidatorStopped(Event, frozen=True):
 
 
 class ValidatorLost(Event, frozen=True):
-    """Nothing was heard of the validator for longer than its keepalive rules allow."""
+    """Nothing was heard of the validator for as long as it may be silent, or it did not start within its time."""
 
     message: str
 
@@ -340,7 +340,7 @@ class PipelineAttached(Event, frozen=True):
 
 
 class PipelineRefused(Event, frozen=True):
-    """The pipeline could not be started; `message` holds the archive's reason."""
+    """The archive refused to start the pipeline; `message` holds its reason."""
 
     message: str
 

@@ -44,7 +44,6 @@ class Facts(msgspec.Struct, omit_defaults=True):
     """It may have ended because nothing was heard of us: there was an outage, we stood still, or another session began."""
     run_outdated: bool = False
     """A file that was settled is open again since the run was asked for: the run may have judged it, or not expect it."""
-    run_log_start: int = 0
     run_requested_ms: int = 0
     run_refused_ms: int = 0
     """When a request was refused that may have taken effect before: the run may come up all the same."""
@@ -99,7 +98,7 @@ def _lock_gone(f: Facts, e: ev.Event, _: int) -> None:
 def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
     if e.key != f.run_key:
         f.run += 1
-        f.run_key, f.run_log_start = e.key, e.client_log_size
+        f.run_key = e.key
         f.run_started = f.run_confirmed = f.run_disturbed = False
     f.run_open, f.stop_reported, f.run_outdated, f.run_refused_ms = True, False, False, 0
     f.run_requested_ms = f.waiting_ms = time_ms

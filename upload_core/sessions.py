@@ -185,7 +185,7 @@ def _ending(d: Delivery, tick: cmd.Tick, now_ms: int) -> Decision | None:
             return _close("interrupted", "validator", facts.validator_message or "the validator stopped")
         case "starting" if _unstarted(d, now_ms):
             why = f"the validator did not start within {limits.validator_start_s:.0f} s of being asked for"
-            return Decision([ev.PipelineRefused(why)])
+            return Decision([ev.ValidatorLost(why)])
         case "running" if _silent(d, now_ms):
             why = f"nothing was heard of the validator for {limits.validator_silence_s:.0f} s"
             return Decision([ev.ValidatorLost(why)])

@@ -391,9 +391,8 @@ class Slow(OddPipeline):
         super()._turn(key)
 
 
-@pytest.fixture
-def doubtful():
-    """A world whose request for a run took effect, was not answered, and was refused when it was repeated."""
+def never_answered():
+    """A world whose request for a run took effect; who asked for it died before the answer."""
     world = World(FILES, bad=[])
     pipeline = Slow(world.real["control"], world.ports.clock, lambda odd, path: [odd.row("validation", path)])
     replace_port(world, pipeline=pipeline)
@@ -408,6 +407,13 @@ def doubtful():
     world.die()
     world.calls.disarm()
     pipeline.on_answer = lambda: None
+    return world, pipeline
+
+
+@pytest.fixture
+def doubtful():
+    """A world whose request for a run took effect, was not answered, and was refused when it was repeated."""
+    world, pipeline = never_answered()
     pipeline.refusal = "transfer app lockfile invalid or not present"
     assert world.client().run().exit_code == 6
     pipeline.refusal = ""
@@ -436,6 +442,19 @@ def test_nor_is_it_waited_for_longer_than_a_run_may_take_to_come_up(doubtful):
     assert world.client().run().exit_code == 0
     waited_s = (world.ports.clock.now_ms() - began_ms) / 1000
     assert world.ports.limits.validator_start_s - 60 < waited_s < world.ports.limits.validator_start_s + 60
+    assert pipeline.runs == 1
+
+
+def test_a_run_that_was_waited_for_in_vain_is_not_waited_for_again():
+    world, pipeline = never_answered()
+    pipeline.due_ms = None
+    pipeline.late_ms = 10**12
+    client = world.client()
+    assert client.run().exit_code == 6
+    assert "did not start within" in client.summary().message
+    pipeline.due_ms, pipeline.late_ms = None, 0
+    assert world.client().run().exit_code == 0
+    assert world.kinds("RunAwaited") == []
     assert pipeline.runs == 1
 
 
