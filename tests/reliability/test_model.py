@@ -323,7 +323,7 @@ class Together(RuleBasedStateMachine):
 @pytest.mark.promise("R18")
 @pytest.mark.promise("R1")
 def test_a_delivery_and_its_model_agree_on_every_word(size, figure):
-    examples = size(pr=150, nightly=10_000, release=100_000)
+    examples = size(pr=150, nightly=10_000, release=30_000)
     run_state_machine_as_test(
         Together,
         settings=settings(
