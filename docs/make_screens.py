@@ -269,6 +269,23 @@ def resume() -> None:
         terminal.picture("resume", "killed, and resumed")
 
 
+def mended() -> None:
+    """Killed, a bad file mended and indexed again while the validator of before is still at work."""
+    Judge.seconds, Judge.strict = 0.02, True
+    with place(500) as (archive, terminal):
+        terminal.type(f"{DELIVER} --max-bandwidth 500K & sleep 26; kill -9 $!; wait $! 2>/dev/null; clear")
+        terminal.wait_for_prompt()
+        bad = archive.source / "night01" / "m31_0077.fits"
+        bad.write_bytes(bad.read_bytes() + bytes(2880))
+        Judge.strict = False
+        terminal.type("clear; upload-core index data -o images.csv")
+        terminal.wait_for_prompt()
+        terminal.type(DELIVER)
+        terminal.wait_for("has to (end|listen)")
+        terminal.wait_for_prompt()
+        terminal.picture("mended", "a file was mended while the validator was at work")
+
+
 def cron() -> None:
     """Nobody watches: what a nightly job leaves in its log."""
     Judge.seconds = 0.12
@@ -292,7 +309,7 @@ def doctor() -> None:
 
 
 TAKES: dict[str, Callable[[], None]] = {
-    take.__name__: take for take in (healthy, narrow, outage, failing, resume, cron, doctor)
+    take.__name__: take for take in (healthy, narrow, outage, failing, resume, mended, cron, doctor)
 }
 
 if __name__ == "__main__":
