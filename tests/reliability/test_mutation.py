@@ -1,8 +1,10 @@
 """Would the tests of the core notice a fault in it? Small faults are put in, one at a time."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,18 +20,23 @@ QUICK = ("logs", "owner_lock")
 def test_small_faults_in_the_core_are_noticed(size, figure):
     sample = size(pr=1, nightly=30, release=0)
     modules = QUICK if sample == 1 else tuple(TESTS)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.reliability.mutation", "--sample", str(sample), "--seed", "4", *modules],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2_000:]
-    found = json.loads(done.stdout)
-    killed = sum(killed for killed, _ in found["counts"].values())
-    tried = sum(tried for _, tried in found["counts"].values())
-    assert killed >= 0.85 * tried, found["survivors"]
+
+    def tried_on(module):
+        options = ["--sample", str(sample), "--seed", "4"]
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.reliability.mutation", *options, module],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2_000:]
+        return json.loads(done.stdout)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(tried_on, modules))
+    killed, tried = (sum(numbers) for numbers in zip(*(c for f in found for c in f["counts"].values()), strict=True))
+    assert killed >= 0.85 * tried, [survivor for module in found for survivor in module["survivors"]]
     figure(tried, "mutants of the core")
     figure(killed, "mutants noticed")
 
