@@ -255,8 +255,10 @@ def noticed(mutant: Mutant | None, tests: tuple[str, ...], patience_s: float = 3
 
 
 def _preload() -> None:
-    """Everything that is slow to import and no part of the core."""
+    """Everything that is slow to import and no part of the core; and the small size, whatever the size of our own run."""
     os.environ["HYPOTHESIS_PROFILE"] = "quick"
+    for name in ("UPLOAD_CORE_SIZE", "UPLOAD_CORE_PROMISES", "UPLOAD_CORE_RECORD_FIGURES"):
+        os.environ.pop(name, None)
     for name in (
         "hypothesis",
         "hypothesis.stateful",
