@@ -13,9 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SLOW_CHECK = """
 import time
+from pathlib import Path
+
+HOLD = Path(__file__).with_name("hold")
+judged = 0
 
 def check(path, relpath):
+    global judged
     time.sleep(0.05)
+    judged += 1
+    while judged > 5 and HOLD.exists():
+        time.sleep(0.02)
     if "bad" in relpath:
         return [f"{relpath} is [bold]bad\\x1b[31m"]
 """
@@ -24,6 +32,17 @@ def check(path, relpath):
 def environment(**changes: str) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in ("UPLOAD_CORE_TO", "NO_COLOR")}
     return env | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'adapters'}", "TERM": "xterm"} | changes
+
+
+started: "list[subprocess.Popen[str]]" = []
+"""Processes of the test that runs; what a failed one leaves behind ends with it."""
+
+
+def end_started() -> None:
+    """Kill what still runs, and close its pipes."""
+    while started:
+        with started.pop() as process:
+            process.kill()
 
 
 class Desk:
@@ -56,7 +75,7 @@ class Desk:
         )
 
     def start(self, *arguments: str, **changes: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*COMMAND, *arguments],
             cwd=self.root,
             env=environment(**changes),
@@ -65,6 +84,8 @@ class Desk:
             text=True,
             encoding="utf-8",
         )
+        started.append(process)
+        return process
 
     @property
     def deliver(self) -> list[str]:
@@ -74,6 +95,13 @@ class Desk:
     @property
     def deliver_slowly(self) -> list[str]:
         return [*self.deliver, "--check", "slow:check"]
+
+    def hold(self) -> None:
+        """A slow delivery judges five files and then no more until `go_on`, however long a test takes."""
+        (self.root / "hold").touch()
+
+    def go_on(self) -> None:
+        (self.root / "hold").unlink()
 
     def equal(self) -> bool:
         """Whether the archive holds exactly the data, byte for byte."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests import promises
+from tests import command_line, promises
 from tests.promises import figure, pytest_collection_modifyitems, pytest_terminal_summary, size  # noqa: F401 - pytest finds fixtures and hooks here by name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +36,12 @@ def _no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    command_line.end_started()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -128,6 +128,7 @@ Linux hands the peak on through fork and exec."""
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_million_rows_are_planned_within_500_mb(tmp_path):
     """Nearly all rows are missing files, which is the dearest case: each is looked up, and each is a problem."""
     (tmp_path / "data").mkdir()

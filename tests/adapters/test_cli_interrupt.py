@@ -21,7 +21,7 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_in_order_and_resume_goes_on(desk, number):
-    (desk.root / "slow.py").write_text("import time\ndef check(path, relpath):\n    time.sleep(0.3)\n")
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events", "--json")
     wait_for_events(process, "FileValidated", 3)
     process.send_signal(number)
@@ -72,10 +72,12 @@ def test_an_interrupt_before_anything_began_is_130_and_leaves_nothing(desk):
 
 
 def test_a_killed_delivery_is_cut_off_and_the_same_command_goes_on_with_it(desk):
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events")
     wait_for_events(process, "FileValidated", 5)
     process.kill()
     process.communicate()
+    desk.go_on()
     status = desk.run("status", str(desk.journal), "--json")
     assert last_json(status.stdout)["session"] == "cut off"
     valid = last_json(status.stdout)["counts"]["valid"]
@@ -89,6 +91,7 @@ def test_a_killed_delivery_is_cut_off_and_the_same_command_goes_on_with_it(desk)
 
 
 def test_a_second_process_on_the_same_journal_learns_at_once_who_has_it(desk):
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events")
     wait_for_events(process, "FileValidated")
     for command in (desk.deliver_slowly, ["resume", str(desk.journal)]):
@@ -97,11 +100,13 @@ def test_a_second_process_on_the_same_journal_learns_at_once_who_has_it(desk):
         assert f"process {process.pid} on " in second.stderr
         assert last_json(second.stdout)["outcome"] == "refused"
     assert process.poll() is None, "it was not waited for"
+    desk.go_on()
     process.communicate(timeout=60)
     assert process.returncode == 0
 
 
 def test_a_second_client_with_a_journal_of_its_own_learns_who_holds_the_lock_and_since_when(desk):
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events")
     wait_for_events(process, "FileValidated")
     holder = (desk.control / "lock" / "client").read_text()
@@ -110,12 +115,14 @@ def test_a_second_client_with_a_journal_of_its_own_learns_who_holds_the_lock_and
     assert holder in second.stderr
     assert "at 20" in second.stderr, "since when"
     assert last_json(second.stdout)["outcome"] == "refused"
+    desk.go_on()
     process.communicate(timeout=60)
     assert process.returncode == 0
     assert desk.equal()
 
 
 def test_a_running_delivery_can_be_looked_at_without_disturbing_it(desk):
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events")
     wait_for_events(process, "FileValidated", 3)
     follower = desk.start("status", str(desk.journal), "--follow", "--json")
@@ -125,6 +132,7 @@ def test_a_running_delivery_can_be_looked_at_without_disturbing_it(desk):
     assert last_json(replayed.stdout)["counts"]["valid"] >= 3
     history = desk.run("history", str(desk.journal), "file 00.txt")
     assert "it was accepted by the validator" in history.stdout
+    desk.go_on()
     followed, _ = follower.communicate(timeout=60)
     assert last_json(followed)["session"] == "complete"
     assert followed.count("\n") >= 2

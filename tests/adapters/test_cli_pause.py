@@ -23,7 +23,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_pause_and_continue_from_another_terminal(desk):
-    (desk.root / "slow.py").write_text("import time\ndef check(path, relpath):\n    time.sleep(0.3)\n")
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events", "--json", "--jobs", "1")
     wait_for_events(process, "FileReported", 1)
     paused = desk.run("pause", str(desk.journal))
@@ -37,6 +37,7 @@ def test_pause_and_continue_from_another_terminal(desk):
     continued = desk.run("continue", str(desk.journal))
     assert continued.returncode == 0, continued.stderr
     assert "files are begun again" in continued.stderr
+    desk.go_on()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.count('"kind":"TransfersPaused"') == 1
@@ -57,10 +58,12 @@ def test_without_a_process_at_work_there_is_nothing_to_pause(desk, word):
 
 
 def test_a_killed_process_is_no_process_at_work_and_what_was_asked_of_it_does_not_pause_the_next(desk):
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events", "--jobs", "1")
     wait_for_events(process, "FileReported", 1)
     process.kill()
     process.communicate()
+    desk.go_on()
     assert desk.run("pause", str(desk.journal)).returncode == 2
     (desk.journal / REQUEST).write_text("pause")
     resumed = desk.run("resume", str(desk.journal), "--json")
@@ -69,12 +72,14 @@ def test_a_killed_process_is_no_process_at_work_and_what_was_asked_of_it_does_no
 
 
 def test_signals_pause_and_continue(desk):
+    desk.hold()
     process = desk.start(*desk.deliver_slowly, "--events", "--jobs", "1")
     wait_for_events(process, "FileReported", 1)
     process.send_signal(signal.SIGUSR1)
     wait_for_events(process, "TransfersPaused")
     process.send_signal(signal.SIGUSR2)
     wait_for_events(process, "TransfersContinued")
+    desk.go_on()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert desk.equal()

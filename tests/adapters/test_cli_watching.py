@@ -26,12 +26,17 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_whoever_follows_sees_it_grow_and_ends_with_the_session(desk):
+    desk.hold()
     delivering = desk.start(*desk.deliver_slowly, "--events", "-q")
     wait_for_events(delivering, "FileValidated")
-    followed = desk.run("status", str(desk.journal), "--follow", "--json")
+    following = desk.start("status", str(desk.journal), "--follow", "--json")
+    assert following.stdout is not None
+    first = following.stdout.readline()
+    desk.go_on()
+    followed, _ = following.communicate(timeout=60)
     delivering.communicate(timeout=60)
-    assert followed.returncode == 0
-    seen = [json.loads(line) for line in followed.stdout.splitlines()]
+    assert following.returncode == 0
+    seen = [json.loads(line) for line in (first + followed).splitlines()]
     assert [status["session"] for status in seen] == ["running"] * (len(seen) - 1) + ["incomplete"]
     valid = [status["counts"]["valid"] for status in seen]
     assert valid == sorted(valid)
@@ -51,6 +56,7 @@ def test_a_terminal_that_follows_shows_what_deliver_shows_and_stdout_how_it_ende
 
 
 def test_following_ends_when_the_process_is_killed(desk):
+    desk.hold()
     delivering = desk.start(*desk.deliver_slowly, "--events", "-q")
     wait_for_events(delivering, "FileValidated")
     following = desk.start("status", str(desk.journal), "--follow", "--json")

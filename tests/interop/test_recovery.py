@@ -191,7 +191,7 @@ def test_credentials_that_expire_end_the_session_in_order_and_new_ones_go_on_at_
     files = some_files(150)  # far more than can be sent until they expire
     archive = archives()
     provider = providers(archive, files, variables=temporary(archive))
-    slow = slow_down(archive, 1)
+    slow = slow_down(archive, 4)
     process = provider.start(*provider.delivering)
     archive.wait_for(archive.verdicts, "nothing is judged")
     archive.aws.keyring.expire_all("provider")
