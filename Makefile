@@ -33,15 +33,17 @@ unexport PYTHONDONTWRITEBYTECODE
 export UPLOAD_CORE_INTEROP_PYTHON = $(abspath $(INTEROP))/bin/python
 export UPLOAD_CORE_OTHER_PYTHON = $(abspath $(OTHER))/bin/python
 
-.PHONY: demo test interop check fix bench soak docs coverage clean
-# Two recipes installing into one environment at the same time would break it.
+.PHONY: demo test interop check fix bench soak docs coverage clean system-packages
+# Two recipes installing into one environment at the same time would break it; `test` names some that have one each.
+ifndef ALONGSIDE
 .NOTPARALLEL:
+endif
 
 demo: $(VENV)/.runtime
 	@$(BIN)/upload-core demo $(ARGS)
 
-test: check $(INTEROP)/.installed $(OTHER)/.installed
-	@scripts/install-system-packages
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory ALONGSIDE=yes -j 4 check $(INTEROP)/.installed $(OTHER)/.installed system-packages
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 interop: $(VENV)/.dev $(INTEROP)/.installed
@@ -56,16 +58,18 @@ fix: $(VENV)/.dev
 bench: $(VENV)/.bench $(PEERS)/.installed $(INTEROP)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed
-	@scripts/install-system-packages
+soak: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed system-packages
 	UPLOAD_CORE_SIZE=$(SIZE) UPLOAD_CORE_PROMISES="$(PROMISES)" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m promise -o timeout=0 $(ARGS)
+
+system-packages:
+	@scripts/install-system-packages
 
 docs: $(VENV)/.dev
 	@scripts/cog -r
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 
-coverage: $(VENV)/.dev $(INTEROP)/.installed
+coverage: $(VENV)/.dev $(INTEROP)/.installed $(OTHER)/.installed system-packages
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine -q
