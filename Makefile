@@ -25,7 +25,9 @@ ARGS ?=
 SIZE ?= nightly
 PROMISES ?=
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Compiling is left to whoever imports: most modules of what is installed nobody does.
+INSTALL := -m pip --disable-pip-version-check install --quiet --no-compile
+PIP := $(BIN)/python $(INSTALL)
 export VENV
 export PEERS
 # Where it is set, each of the many programs that tests start would compile all that it imports.
@@ -106,7 +108,7 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml
 $(INTEROP)/.installed: tests/interop/requirements.txt
 	@scripts/make-venv "$(INTEROP)" $(PYTHON)
 	@echo "Installing the archive's own package into $(INTEROP)"
-	@$(INTEROP)/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/interop/requirements.txt
+	@$(INTEROP)/bin/python $(INSTALL) --requirement tests/interop/requirements.txt
 	@touch $@
 
 # Another Python, on which the same seeds must give the same bytes: OTHER_PYTHON=python3.13, or the newest one found.
@@ -118,5 +120,5 @@ $(OTHER)/.installed: pyproject.toml | $(VENV)/.dev
 $(PEERS)/.installed: benchmarks/peers.txt
 	@scripts/make-venv "$(PEERS)" $(PYTHON)
 	@echo "Installing the programs to measure beside into $(PEERS)"
-	@$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/peers.txt
+	@$(PEERS)/bin/python $(INSTALL) --requirement benchmarks/peers.txt
 	@touch $@
