@@ -15,6 +15,7 @@ Kind = Literal[
     "hang",  # no effect; no answer for `seconds`, then the connection closes
     "hang_after",  # the request takes effect; no answer for `seconds`, then the connection closes
     "late",  # no effect for `seconds`, during which nobody need be waiting any more; then all is as usual
+    "held",  # the same until the emulator is told to `release`
     "duplicate",  # the request takes effect twice; the answer is that to the first
     "duplicate_last",  # the request takes effect twice; the answer is that to the second
     "reset",  # no effect; the connection is reset after half the body
@@ -68,6 +69,7 @@ class FaultPlan:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
+        self._released = threading.Condition(self._lock)
 
     def add(self, fault: Fault) -> Fault:
         with self._lock:
@@ -75,8 +77,9 @@ class FaultPlan:
         return fault
 
     def clear(self) -> None:
-        with self._lock:
+        with self._released:
             self._faults.clear()
+            self._released.notify_all()
 
     def listing(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -99,3 +102,14 @@ class FaultPlan:
                     fault.fired += 1
                     met = fault
         return met
+
+    def wait_for_release(self, held: Fault) -> None:
+        """Until that fault is ordered no more."""
+        with self._released:
+            self._released.wait_for(lambda: all(fault is not held for fault in self._faults))
+
+    def release(self) -> None:
+        """Let what is held go on, and hold nothing more."""
+        with self._released:
+            self._faults = [fault for fault in self._faults if fault.kind != "held"]
+            self._released.notify_all()

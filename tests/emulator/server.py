@@ -110,6 +110,10 @@ class Emulator:
         """Make the fault happen; returns it, so that a test can see how often it was met."""
         return self.faults.add(fault)
 
+    def release(self) -> None:
+        """Let every held request take effect, whoever still waits for it; none is held from now on."""
+        self.faults.release()
+
     def log(self, operation: str | None = None) -> list[LogEntry]:
         """All requests so far, or those of one operation."""
         with self._log_lock:
@@ -154,6 +158,7 @@ class Emulator:
         """Stop answering; requests under way are cut. May be called twice."""
         if not self._closing.is_set():
             self._closing.set()
+            self.faults.release()
             self.tasks.kill_all()
             self._server.shutdown()
             self._server.server_close()
@@ -373,6 +378,8 @@ class _Connection(BaseHTTPRequestHandler):
             raise _HangUpError
         if fault is not None and kind == "late":
             emulator.wait(fault.seconds)
+        if fault is not None and kind == "held":
+            emulator.faults.wait_for_release(fault)
         if fault is not None and kind == "refused":
             response = emulator.refuse(request, fault.error())
         elif fault is not None and kind == "error_in_200":

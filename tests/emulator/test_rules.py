@@ -912,6 +912,17 @@ def test_a_late_request_takes_effect_when_nobody_waits_any_more(connect, aws):
     assert aws.object(PLAIN, "a") is not None
 
 
+def test_a_held_request_takes_effect_once_it_is_released_and_none_is_held_then(connect, aws):
+    held = aws.order(Fault("held", times=0))
+    with pytest.raises(ReadTimeoutError):
+        put(connect(read_timeout=0.3))
+    assert (held.fired, aws.object(PLAIN, "a")) == (1, None)
+    aws.release()
+    put(connect(), "b")
+    while aws.object(PLAIN, "a") is None:  # nobody waits for it any more; the test's time limit ends this
+        time.sleep(0.01)
+
+
 def test_a_duplicate_takes_effect_twice(s3, aws):
     aws.order(Fault("duplicate", key="log"))
     s3.put_object(Bucket=EXPRESS, Key="log", Body=b"1", WriteOffsetBytes=0)

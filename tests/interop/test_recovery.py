@@ -13,8 +13,8 @@ from tests.interop.test_deliveries import some_files
 MIB = 1 << 20
 HASTY = {"keepalive_interval_s": 1, "validator_silence_s": 12}
 """Limits of a client whose archive is hasty as well (`QUICK`): five keepalives of the validator may be missing."""
-JOBS = 4
-"""Files under way at a time, unless told otherwise."""
+JOBS = 8
+"""Files sent at a time, where a test counts what was under way."""
 
 
 def slow_down(archive, seconds, *, key="*", times=0):
@@ -33,7 +33,7 @@ def test_a_client_killed_five_times_has_one_validator_that_judges_each_file_once
     archive.aws.order(Fault("late", "UploadPart", seconds=1, times=0))
     for number in range(5):
         stored = len(archive.stored())
-        process = provider.start(*provider.delivering)
+        process = provider.start(*provider.delivering, "--jobs", str(JOBS))
         if number:  # the first may fall anywhere in the beginning, the others into the transfer
             archive.wait_for(lambda before=stored: len(archive.stored()) > before, "nothing is sent")
         waited = random.uniform(0.2, 5.0 if not number else 2.5)
@@ -82,11 +82,12 @@ def test_a_validator_whose_client_lost_its_journal_is_ended_before_a_new_one_beg
     files = some_files(50)
     archive = archives()
     provider = providers(archive, files)
-    slow_down(archive, 1, times=44)
-    process = provider.start(*provider.delivering)
+    archive.aws.order(Fault("held", "PutObject", bucket=archive.transfer, nth=7, times=0))
+    process = provider.start(*provider.delivering, "--jobs", str(JOBS))
     archive.wait_for(archive.verdicts, "nothing is judged")
     provider.kill(process)
     assert len(archive.aws.tasks.alive()) == 1
+    archive.aws.release()
     archive.let_pass(3600, "lock/client")  # the lost journal knew whose it is; without it, it has to become stale
     provider.journal.rename(provider.root / "lost")
     ended = provider.deliver()
