@@ -178,7 +178,7 @@ def test_a_long_journal_cut_at_any_byte_is_read_to_its_last_whole_batch_and_mend
             file.write(data[cut : cut + 1])
     assert batches == len(ends)
     figure(len(data) - ends[0], "cuts")
-    step = size(pr=8, nightly=1, release=1)
+    step = size(pr=8, nightly=1)
     around = {end + off for end in ends[:-1] for off in (-1, 0, 1)}
     opened = sorted({*range(ends[0], len(data), step), *around} - {ends[0] - 1})
     for cut in opened:
@@ -246,13 +246,13 @@ def test_no_flipped_bit_of_a_small_journal_is_believed(victim, size, figure):
     one = victim(short_recording(), 2_000)
     for name, data in one.whole.items():
         for offset in range(len(data)):
-            for turn in range(size(pr=1, nightly=8, release=8)):
+            for turn in range(size(pr=1, nightly=8)):
                 one.restore(**{name: flipped(data, offset, (offset + turn) % 8)})
                 number = one.open_to(len(one.recorded.batches))
                 if number is not None:
                     assert name == one.segments[-1]
                     assert offset >= one.ends[-2][1]
-        figure(len(data) * size(pr=1, nightly=8, release=8), "bits flipped")
+        figure(len(data) * size(pr=1, nightly=8), "bits flipped")
 
 
 @pytest.mark.promise("R5")
@@ -262,7 +262,7 @@ def test_no_flipped_bit_of_a_long_journal_is_believed(victim, size, figure):
     chance = random.Random(8)
     for name in one.segments:
         data = one.whole[name]
-        offsets = range(0, len(data), size(pr=8, nightly=1, release=1))
+        offsets = range(0, len(data), size(pr=8, nightly=1))
         for offset in offsets:
             one.restore(**{name: flipped(data, offset, chance.randrange(8))})
             one.open_to(len(one.recorded.batches))

@@ -233,7 +233,7 @@ def test_a_link_swapped_in_while_files_are_opened_never_shows_what_is_outside(pl
     flipping.start()
     opened = refused = 0
     try:
-        end = time.monotonic() + size(pr=3, nightly=60, release=600)
+        end = time.monotonic() + size(pr=3, nightly=60)
         while time.monotonic() < end:
             for path in ("data/b.txt", "a.txt", "inside/b.txt"):
                 try:

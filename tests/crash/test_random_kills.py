@@ -46,7 +46,7 @@ def run_until_killed(place: Place, rng: random.Random) -> bool:
 def test_a_delivery_killed_at_random_moments_ends_as_an_undisturbed_one(
     part: int, tmp_path: Path, size, figure
 ) -> None:
-    deliveries = size(pr=1, nightly=10, release=40)
+    deliveries = size(pr=1, nightly=10, release=45)
     kills = 0
     for seed in range(part * deliveries, (part + 1) * deliveries):
         (tmp_path / str(seed)).mkdir()

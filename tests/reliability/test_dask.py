@@ -49,9 +49,9 @@ def ended(command: list[str], place: Place) -> dict[str, Any]:
 @pytest.mark.timeout(900)
 @pytest.mark.promise("R6")
 def test_workers_that_are_killed_at_random_cost_time_and_no_files_retry(cluster, tmp_path, size, figure):
-    count = size(pr=300, nightly=10_000, release=10_000)
-    place = make_place(tmp_path, random.Random(1), count=count, largest=size(pr=60_000, nightly=6_000, release=6_000))
-    kills = size(pr=6, nightly=25, release=25)
+    count = size(pr=300, nightly=10_000)
+    place = make_place(tmp_path, random.Random(1), count=count, largest=size(pr=60_000, nightly=6_000))
+    kills = size(pr=6, nightly=25)
     with Reaper(cluster, random.Random(2), at_most=kills) as reaper:
         summary = ended(deliver(place, dispatch_to(cluster), "--max-bandwidth", "3MB/s"), place)
     judge(place)
@@ -66,7 +66,7 @@ def test_a_client_that_is_killed_and_resumed_sends_nothing_of_what_is_valid_agai
     rng = random.Random(3)
     place = make_place(tmp_path, rng, count=200)
     kills = 0
-    for _ in range(size(pr=2, nightly=10, release=40)):
+    for _ in range(size(pr=2, nightly=10)):
         goal = place.journal_bytes() + rng.randrange(20_000, 40_000)
         process = subprocess.Popen(
             deliver(place, dispatch_to(cluster), "--max-bandwidth", "2MB/s"),

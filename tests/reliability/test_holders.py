@@ -34,7 +34,7 @@ def race_once(control, chance: random.Random, make_stale) -> None:
 
 @pytest.mark.promise("R12")
 def test_of_clients_that_race_on_s3_one_holds_the_delivery(size, figure):
-    races = size(pr=100, nightly=10_000, release=10_000)
+    races = size(pr=100, nightly=10_000)
     chance = random.Random(12)
     with aws_places.places() as made:
         bucket = made.bucket(directory=True)
@@ -52,7 +52,7 @@ def test_of_clients_that_race_on_s3_one_holds_the_delivery(size, figure):
 
 @pytest.mark.promise("R12")
 def test_of_clients_that_race_on_a_directory_one_holds_the_delivery(tmp_path, size, figure):
-    races = size(pr=100, nightly=10_000, release=10_000)
+    races = size(pr=100, nightly=10_000)
     chance = random.Random(12)
     control = DirectoryControlBucket(tmp_path)
 

@@ -86,7 +86,7 @@ def test_one_wrong_byte_costs_no_other_row(size, figure):
     data, owner = b"".join(rows), owners(rows)
     state = running()
     before, table = state.canonical(), state.table
-    count = size(pr=6, nightly=100, release=255)
+    count = size(pr=6, nightly=100)
     wrong = []
     tried = 0
     for at, value in mutations(data, count):
@@ -140,7 +140,7 @@ def judged_by(world, client, data):
 
 @pytest.mark.promise("R17")
 def test_nothing_leaves_update_whatever_byte_is_wrong(size, figure):
-    count = size(pr=1, nightly=14, release=255)
+    count = size(pr=1, nightly=14)
     world, client = client_that_waits()
     data = b"".join(log(world.ports.clock.now_ms()))
     assert expected(judged_by(world, client, data), None)

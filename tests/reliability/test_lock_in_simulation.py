@@ -114,7 +114,7 @@ def race(seed: int) -> tuple[str, list[Contestant], bytes]:
 @pytest.mark.promise("R12")
 @pytest.mark.timeout(0)
 def test_of_all_who_race_for_the_lock_exactly_one_gets_it(size, figure):
-    count = size(pr=10_000, nightly=100_000, release=1_000_000)
+    count = size(pr=10_000, nightly=100_000)
     for seed in range(count):
         before, contestants, holder = race(seed)
         winners = [c.name for c in contestants if not isinstance(c.result, Exception)]
@@ -147,7 +147,7 @@ class OnePause(Swarm):
 @pytest.mark.promise("R13")
 @pytest.mark.timeout(0)
 def test_whoever_slept_past_his_lock_writes_nothing_beside_a_rival(size, figure):
-    wanted = size(pr=1_000, nightly=10_000, release=100_000)
+    wanted = size(pr=1_000, nightly=10_000)
     takeovers = seed = 0
     while takeovers < wanted:
         evidence = World(seed, swarm=OnePause(seed)).run()

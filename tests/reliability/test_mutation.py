@@ -18,7 +18,7 @@ QUICK = ("logs", "owner_lock")
 @pytest.mark.promise("R23")
 @pytest.mark.timeout(0)
 def test_small_faults_in_the_core_are_noticed(size, figure):
-    sample = size(pr=1, nightly=30, release=0)
+    sample = size(pr=1, nightly=30)
     modules = QUICK if sample == 1 else tuple(TESTS)
 
     def tried_on(module):

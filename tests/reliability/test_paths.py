@@ -188,7 +188,7 @@ class Flipping:
 
 @pytest.mark.promise("R20")
 def test_a_link_swapped_in_leads_neither_reader_nor_writer_outside(tmp_path, size, figure):
-    seconds = size(pr=2, nightly=120, release=900)
+    seconds = size(pr=2, nightly=120)
     root, outside = tmp_path / "root", tmp_path / "outside"
     (root / "data").mkdir(parents=True)
     outside.mkdir()

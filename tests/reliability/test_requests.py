@@ -209,7 +209,7 @@ def test_whatever_becomes_of_its_answer_validation_is_started_once(server, tmp_p
     faults: list[Fault] = ["answer lost", "duplicate", "hang", "truncated", "500"]
     cases = [(fault, times) for times in (1, 3, 2) for fault in faults]
     with pytest.MonkeyPatch.context() as patch:
-        for fault, times in cases[: size(pr=4, nightly=len(cases), release=len(cases))]:
+        for fault, times in cases[: size(pr=4, nightly=len(cases))]:
             root = tmp_path / f"{fault} {times}"
             root.mkdir()
             cell = Cell(server, root, patch, KINDS["start validation"])

@@ -77,7 +77,7 @@ def demand_every_row_once(control, count: int) -> None:
 @pytest.mark.promise("R14")
 @pytest.mark.parametrize("where", ["memory", "directory"])
 def test_lost_answers_and_deaths_neither_lose_nor_double_a_row(where, tmp_path, size, figure):
-    count = 10_000 if where == "memory" else size(pr=300, nightly=10_000, release=10_000)
+    count = 10_000 if where == "memory" else size(pr=300, nightly=10_000)
     control = MemoryControlBucket(ManualClock()) if where == "memory" else DirectoryControlBucket(tmp_path)
     chance = random.Random(14)
     writer = Writer(FlakyControlBucket(control, (chance.choice(FATES) for _ in itertools.count())), chance)
@@ -89,7 +89,7 @@ def test_lost_answers_and_deaths_neither_lose_nor_double_a_row(where, tmp_path, 
 
 @pytest.mark.promise("R14")
 def test_on_s3_neither_lost_answers_nor_deaths_nor_too_many_parts_lose_or_double_a_row(size, figure):
-    count = size(pr=300, nightly=10_000, release=10_000)
+    count = size(pr=300, nightly=10_000)
     with aws_places.places() as made:
         made.aws.settings.parts_max = 40
         bucket = made.bucket(directory=True)

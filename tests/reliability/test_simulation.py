@@ -40,7 +40,7 @@ def test_any_order_of_faults_ends_right(batch, size, figure):
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_once_faults_stop_it_ends_in_three_times_the_steps_of_an_undisturbed_run(batch, size, figure):
-    seeds = dealt(batch, size(pr=400, nightly=20_000, release=200_000))
+    seeds = dealt(batch, size(pr=400, nightly=20_000))
     for seed in seeds:
         run = simulate(1_000_000 + seed, in_time=True)
         assert not run.violations, f"upload-core simulate --seed {run.seed}: {run.violations}"
@@ -93,7 +93,7 @@ def test_without_faults_one_session_delivers_everything():
 def test_a_seeded_bug_is_found(name, size, figure):
     mutant = MUTANTS[name]
     # the remembered seed first: looking for it again takes long, and only a change to the simulation makes it necessary
-    seeds = [mutant.seed, *range(size(pr=150, nightly=SEEDS_MAX, release=SEEDS_MAX))]
+    seeds = [mutant.seed, *range(size(pr=150, nightly=SEEDS_MAX))]
     found = search(mutant, seeds)
     assert found is not None, (
         f"{mutant.does} No seed of {len(seeds)} finds it: python -m tests.reliability.mutants {name}"
@@ -155,7 +155,7 @@ def test_the_same_seed_gives_the_same_bytes_twice_in_one_process():
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_the_same_seed_gives_the_same_bytes_in_every_process_and_on_another_python(chunk, size, figure):
-    first, last = chunk_of(chunk, size(pr=1_000, nightly=10_000, release=100_000))
+    first, last = chunk_of(chunk, size(pr=1_000, nightly=10_000))
     one = digests_of(sys.executable, first, last, PYTHONHASHSEED="1")
     assert len(one) == last - first
     assert digests_of(sys.executable, first, last, PYTHONHASHSEED="2") == one

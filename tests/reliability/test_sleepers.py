@@ -125,7 +125,7 @@ def test_whoever_slept_past_its_lock_writes_nothing_after_a_rival_took_it(batch,
             sleeper.close()
         return 1
 
-    each = size(pr=6, nightly=20, release=60)
+    each = size(pr=6, nightly=20)
     with ThreadPoolExecutor(3) as pool:
         slept = sum(pool.map(sleep, range(batch * each, (batch + 1) * each)))
     figure(slept, "real processes that overslept")
@@ -142,7 +142,7 @@ def rival_takes_over(sleeper: Sleeper) -> None:
 @pytest.mark.crash
 @pytest.mark.promise("R6")
 def test_killed_and_stopped_again_and_again_a_delivery_to_s3_ends_right(tmp_path, size, figure):
-    lives = size(pr=2, nightly=4, release=4)
+    lives = size(pr=2, nightly=4)
 
     def disturb(number: int) -> int:
         chance = random.Random(number)
@@ -174,4 +174,4 @@ def test_killed_and_stopped_again_and_again_a_delivery_to_s3_ends_right(tmp_path
         return kills
 
     with ThreadPoolExecutor(2) as pool:
-        figure(sum(pool.map(disturb, range(size(pr=1, nightly=30, release=100)))), "kills of a delivery to S3")
+        figure(sum(pool.map(disturb, range(size(pr=1, nightly=30)))), "kills of a delivery to S3")

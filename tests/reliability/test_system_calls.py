@@ -78,15 +78,13 @@ def test_the_calls_that_are_met_are_those_that_change_a_disk(calls):
 def test_killed_at_any_call_that_writes_the_same_command_ends_as_if_nothing_had_happened(
     forks, calls, tmp_path, size, figure, first, how
 ):
-    step = size(pr=3, nightly=1, release=1)  # at the small size each call is met in one of the three ways
-    times = size(pr=1, nightly=1, release=3)
-    points = [(at, turn) for turn in range(times) for at in range(first if step > 1 else 1, len(calls) + 1, step)]
+    step = size(pr=3, nightly=1)  # at the small size each call is met in one of the three ways
+    points = range(first if step > 1 else 1, len(calls) + 1, step)
 
-    def killed(one, point):
-        at, turn = point
-        place = new_place(tmp_path / f"{at}-{turn}", at)
+    def killed(one, at):
+        place = new_place(tmp_path / str(at), at)
         ended = one.run([*place.arguments, "--events"], place.root, at=at, how=how)
-        assert ended.killed or at > len(calls) - 20, f"{point}: {ended.code} {ended.stderr}"
+        assert ended.killed or at > len(calls) - 20, f"{at}: {ended.code} {ended.stderr}"
         demand_kept(place, ended)
         resume(one, place)
         shutil.rmtree(place.root)
@@ -101,7 +99,7 @@ def test_killed_at_any_call_that_writes_the_same_command_ends_as_if_nothing_had_
 def test_whatever_call_fails_the_command_ends_as_documented_and_the_same_one_goes_on(
     forks, calls, tmp_path, size, figure, first, how
 ):
-    step = size(pr=16, nightly=1, release=1)
+    step = size(pr=16, nightly=1)
     points = range(first if step > 1 else 1, len(calls) + 1, step)
 
     def failed(one, at):
@@ -126,7 +124,7 @@ def demand_documented(place: Place, ended: Ended, what: str) -> None:
 @pytest.mark.crash
 @pytest.mark.promise("R7")
 def test_a_disk_that_stays_full_or_broken_ends_the_command_as_documented(forks, calls, tmp_path, size, figure):
-    step = size(pr=60, nightly=4, release=1)
+    step = size(pr=60, nightly=4)
     points = [
         (at, how, kinds)
         for first, how, kinds in ((5, "ENOSPC", TAKES_ROOM), (35, "EIO", TAKES_ROOM | SYNCS | OTHER))
@@ -153,7 +151,7 @@ def test_a_disk_that_stays_full_or_broken_ends_the_command_as_documented(forks, 
 def test_a_disk_that_fails_while_a_torn_journal_is_mended_harms_nothing_either(forks, calls, tmp_path, size, figure):
     """The first session was killed in the middle of a write to the journal; the second one's calls fail or kill it."""
     torn_at = next(at for at, call in enumerate(calls, 1) if at > 90 and call.startswith("write /journal/events"))
-    step = size(pr=30, nightly=3, release=1)
+    step = size(pr=30, nightly=3)
     points = [
         (at, how)
         for first, how in ((2, "EIO"), (12, "ENOSPC"), (22, "kill halfway"))
