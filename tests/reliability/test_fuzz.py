@@ -33,6 +33,8 @@ FROM_OUTSIDE = ("journal", "validator log", "index CSV", "lambda answer", "OAuth
 NIGHTLY = 100_000
 RELEASES = {name: 10_000_000 if name in FROM_OUTSIDE else 1_000_000 for name in COUNTS}
 """How many of each at the larger sizes: some five minutes and three hours for all of them, on two cores."""
+PARTS = 4
+"""Tests into which they are dealt, so that workers can share them."""
 GUIDED = 10
 """One for so many is guided by coverage, beside them."""
 
@@ -68,20 +70,21 @@ def test_what_once_broke_a_reader_does_not_any_more(name, data):
 
 
 @pytest.mark.promise("R18")
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("name", TARGETS)
-def test_damage_that_knows_the_format_is_answered(name, size, figure):
+def test_damage_that_knows_the_format_is_answered(name, part, size, figure):
     target = TARGETS[name]
     seeds = target.seeds()
     for seed in seeds:
         try_one(name, target, seed)
     assert any(target.read(seed) for seed in seeds), "a target that accepts nothing tests nothing"
-    count = size(pr=COUNTS[name], nightly=NIGHTLY, release=RELEASES[name])
+    numbers = range(part, size(pr=COUNTS[name], nightly=NIGHTLY, release=RELEASES[name]), PARTS)
     accepted = 0
-    for number in range(count):
+    for number in numbers:
         random = Random(f"{name}:{number}")
         accepted += try_one(name, target, target.mutate(random, random.choice(seeds)))
-    assert 0 < accepted <= count
-    figure(count, "damaged inputs")
+    assert 0 < accepted <= len(numbers)
+    figure(len(numbers), "damaged inputs")
 
 
 @pytest.mark.promise("R18")
