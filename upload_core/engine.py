@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, TypeVar, assert_never
 
 from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core import jobs, wire
+from upload_core.closing import end
 from upload_core.concurrency import INTERVAL_S, Concurrency
 from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
 from upload_core.errors import (
     ArchiveUnavailableError,
     IdentityError,
-    JournalError,
     LockLostError,
     PipelineError,
     StoppedError,
@@ -31,8 +30,7 @@ from upload_core.journal import Record
 from upload_core.lifecycle import ABANDONED, INVALID, VALID
 from upload_core.owner_lock import OwnerLock
 from upload_core.patience import Patience
-from upload_core.ports import Observer, Ports, TransferType, abandoned_lock
-from upload_core.sessions import follows
+from upload_core.ports import Observer, Ports, TransferType
 from upload_core.timestamps import iso
 from upload_core.views import SentBytes
 
@@ -44,12 +42,6 @@ LOCK_MARGIN: Final = 0.9
 """Share of the lock's life after which it no longer counts as ours unless it was renewed."""
 CUT_GRACE_S: Final = 1.0
 """How long running transfers may finish when the session is stopped; a host is promised a stop within 5 s."""
-ENDED_BY_VERDICTS: Final = frozenset({"complete", "incomplete", "interrupted"})
-"""Outcomes that the validator's last words may still change."""
-STOP_WAIT_S: Final = 1.0
-"""How long a stopped session waits for the validator to write its last rows; they are read by the next one anyway."""
-GONE_LOOK_MS: Final = 5_000
-"""How often it is looked whether a validator that was told to stop is still there to do so."""
 
 
 class Engine:
@@ -163,7 +155,7 @@ class Engine:
                     self._submit(orders)
                     orders = []
                 case fx.ReportFiles() | fx.KeepAlive():
-                    self._report(effect)
+                    self.report(effect)
                 case fx.StartRun():
                     self._start_another_run()
                 case fx.CloseSession():
@@ -426,7 +418,8 @@ class Engine:
         self.take(found)
         return bool(found.entries)
 
-    def _report(self, effect: fx.ReportFiles | fx.KeepAlive) -> None:
+    def report(self, effect: fx.ReportFiles | fx.KeepAlive) -> None:
+        """Tell the validator what is due."""
         self.guard()
         done = self.conversation.report(effect, self.now_ms())
         if isinstance(done, ev.Event):
@@ -459,6 +452,22 @@ class Engine:
             self.lock.release()
         self.ports.pipeline.close()
 
+    def cut_transfers(self) -> None:
+        """Let workers finish for a moment, and take in what they say; once."""
+        if not self._dispatching:
+            return
+        self._dispatching = False
+        if not self.delivery.facts.lock_etag:
+            self.ports.dispatcher.hold_until(0)
+        outcomes = self.ports.dispatcher.close(CUT_GRACE_S)
+        self.busy.clear()
+        self.take(cmd.OutcomesFound([o for o in outcomes if not isinstance(o, fx.FileInspected)]))
+
+    @property
+    def stop_wanted(self) -> bool:
+        """Whether an end was asked for."""
+        return self._stop_reason is not None
+
     @property
     def opened(self) -> bool:
         """Whether this session has begun and is not closed."""
@@ -473,89 +482,10 @@ class Engine:
             return
         self.closed = True
         try:
-            self._end(outcome, reason, message)
+            end(self, outcome, reason, message)
         except BaseException:
             self.abandon()
             raise
-
-    def _end(self, outcome: str, reason: str, message: str) -> None:
-        self.patience.hasty = bool(reason)
-        self._cut_transfers()
-        stop = partial(self._stop_validator, patient=not reason)
-        for act in (stop, self._end_uploads, self.release_lock):
-            try:
-                act()
-            except JournalError:
-                raise
-            except UploadClientError as error:
-                message = message or str(error)
-                if isinstance(error, ArchiveUnavailableError):
-                    self.patience.hasty = True  # what was waited for in vain once is not waited for again
-        if reason == "validator":
-            message += self._blocked_until()
-        if outcome in ENDED_BY_VERDICTS and self.delivery.validation_complete:
-            # the last verdicts came while the validator drained its queue: nothing was left to interrupt, or one was taken back
-            message = "" if outcome == "interrupted" else message
-            outcome, reason = ("complete" if self.delivery.all_valid else "incomplete"), ""
-        self.record([ev.SessionClosed(outcome, reason, message)])
-        self.ports.pipeline.close()
-
-    def _blocked_until(self) -> str:
-        """Until when no other validator can start, if the one that ended left its lock."""
-        with suppress(UploadClientError):
-            if (lock := abandoned_lock(self.ports.pipeline)) is not None:
-                until_ms = round((lock.modified + self.delivery.limits.lock_staleness_s) * 1000)
-                return f"; a validator that is gone left its lock: another can start at {iso(until_ms)[:19]}Z, or once the lock is gone"
-        return ""
-
-    def _end_uploads(self) -> None:
-        """Once nothing is left to send, no multipart upload of ours stays open; until then the next session goes on."""
-        d = self.delivery
-        if d.validation_complete and d.facts.lock_etag:
-            self.guard()
-            known = {d.table.path(file): upload.upload_id for file, upload in d.uploads.items()}
-            self.insist(
-                lambda: self.ports.archive.end_uploads(known, lambda path: d.find(path) is not None, self.guard)
-            )
-            self.record([ev.UploadEnded(file) for file in d.uploads])
-
-    def _cut_transfers(self) -> None:
-        if not self._dispatching:
-            return
-        self._dispatching = False
-        if not self.delivery.facts.lock_etag:
-            self.ports.dispatcher.hold_until(0)
-        outcomes = self.ports.dispatcher.close(CUT_GRACE_S)
-        self.busy.clear()
-        self.take(cmd.OutcomesFound([o for o in outcomes if not isinstance(o, fx.FileInspected)]))
-
-    def _stop_validator(self, *, patient: bool) -> None:
-        """Write our stop row if a run is at work, and read what the validator still has to say."""
-        delivery, limits = self.delivery, self.delivery.limits
-        if delivery.client_state not in ("starting", "running", "stopping") or not delivery.facts.run_started:
-            return
-        if not delivery.facts.lock_etag or (not patient and delivery.facts.outage_ms):
-            return  # it is not ours to stop; or every request would wait for a world that does not answer
-        while not follows(delivery, self.now_ms()):
-            # what is written before it looks is never read: it would be waited for by the next session, which goes on in this run
-            if not patient or self._stop_reason is not None:
-                return
-            self.patience.wait(min(limits.poll_interval_s, 1.0))
-            self.insist(self.hear)
-        self.guard()
-        if (unsent := self.conversation.unsent) is not None:
-            self.insist(lambda: self._report(unsent))
-        self.say_stop()
-        wait_s = limits.validator_stop_s if patient else min(STOP_WAIT_S, limits.validator_stop_s)
-        deadline = self.now_ms() + int(wait_s * 1000) - self.patience.waited_ms
-        looked_ms, gone = self.now_ms(), False
-        while delivery.client_state == "stopping" and not gone and self.now_ms() < deadline + self.patience.waited_ms:
-            self.ports.clock.sleep(min(limits.poll_interval_s, 1.0))
-            if self.now_ms() - looked_ms >= GONE_LOOK_MS:  # it may have died of what kept it from writing so
-                gone, looked_ms = not self.insist(self.ports.pipeline.is_running), self.now_ms()
-            self.insist(self.hear)  # also once more after it went
-        if delivery.client_state == "stopping":
-            self.insist(partial(self.hear, final=True))
 
     def say_stop(self) -> None:
         """Write our stop row, once."""

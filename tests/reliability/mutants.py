@@ -11,9 +11,9 @@ import attrs
 import pytest
 
 from upload_adapters.simulation import Violation, journal, simulate
+from upload_core import closing, facts, lifecycle, recovery, retry, sessions, transfers, verdicts, worker
 from upload_core import commands as cmd
 from upload_core import effects as fx
-from upload_core import engine, facts, lifecycle, recovery, retry, sessions, transfers, verdicts, worker
 from upload_core import events as ev
 from upload_core.commands import Decision
 from upload_core.conversation import Conversation
@@ -221,7 +221,7 @@ def announce_all_at_once(patching):
 
 def announce_to_a_validator_that_is_blind(patching):
     patching.setattr(sessions, "follows", lambda *_: True)
-    patching.setattr(engine, "follows", lambda *_: True)
+    patching.setattr(closing, "follows", lambda *_: True)
 
 
 def append_wherever_the_log_ends(patching):
@@ -362,14 +362,14 @@ def send_parts_again(patching):
 
 
 def leave_uploads_open(patching):
-    patching.setattr(Engine, "_end_uploads", lambda _: None)
+    patching.setattr(closing, "end_uploads", lambda _: None)
 
 
 def end_foreign_uploads(patching):
-    def end_uploads(self):
-        self.insist(lambda: self.ports.archive.end_uploads({}, lambda _: True))
+    def end_uploads(engine):
+        engine.insist(lambda: engine.ports.archive.end_uploads({}, lambda _: True))
 
-    patching.setattr(Engine, "_end_uploads", end_uploads)
+    patching.setattr(closing, "end_uploads", end_uploads)
 
 
 # --- the lock ------------------------------------------------------------------------------------
@@ -415,29 +415,29 @@ def hold_for_ever(patching):
 
 
 def release_before_the_workers_end(patching):
-    original = Engine._cut_transfers
+    original = Engine.cut_transfers
 
     def cut(self):
         with suppress(ArchiveUnavailableError, PreconditionFailedError):
             self.lock.release()
         original(self)
 
-    patching.setattr(Engine, "_cut_transfers", cut)
+    patching.setattr(Engine, "cut_transfers", cut)
 
 
 def release_before_the_last_rows(patching):
-    original = Engine._stop_validator
+    original = closing.stop_validator
 
-    def stop(self, *, patient):
+    def stop(engine, *, patient):
         with suppress(ArchiveUnavailableError, PreconditionFailedError):
-            self.lock.release()
-        original(self, patient=patient)
+            engine.lock.release()
+        original(engine, patient=patient)
 
-    patching.setattr(Engine, "_stop_validator", stop)
+    patching.setattr(closing, "stop_validator", stop)
 
 
 def say_complete_too_early(patching):
-    patching.setattr(engine, "ENDED_BY_VERDICTS", frozenset({"interrupted"}))
+    patching.setattr(closing, "ENDED_BY_VERDICTS", frozenset({"interrupted"}))
 
 
 MUTANTS = {

@@ -26,6 +26,14 @@ from typing import Any, Final, NamedTuple
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 _TORTURE: Final = "tests/adapters/test_journal_torture.py"
+_SESSIONS: Final = (
+    "tests/core/test_engine.py",
+    "tests/core/test_pauses.py",
+    "tests/core/test_client.py",
+    "tests/reliability/test_found_by_simulation.py",
+    "tests/crash/test_faults.py",
+    "tests/crash/test_suspensions.py",
+)
 TESTS: Final[dict[str, tuple[str, ...]]] = {
     "lifecycle": ("tests/core/test_lifecycle.py", "tests/core/test_replay.py", "tests/reliability/test_model.py"),
     "verdicts": (
@@ -59,14 +67,8 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
         "tests/reliability/test_model.py",
     ),
     "validation": ("tests/core/test_validation.py",),
-    "engine": (
-        "tests/core/test_engine.py",
-        "tests/core/test_pauses.py",
-        "tests/core/test_client.py",
-        "tests/reliability/test_found_by_simulation.py",
-        "tests/crash/test_faults.py",
-        "tests/crash/test_suspensions.py",
-    ),
+    "engine": _SESSIONS,
+    "closing": _SESSIONS,
 }
 """Module of the core → the quick tests that ought to notice a fault in it, the quickest first."""
 
