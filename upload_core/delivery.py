@@ -280,15 +280,10 @@ class Delivery:
                 self.facts.retries_total += 1
             case ev.TransferFailed():
                 self.messages[file] = event.message
-                self.deferred.pop(file, None)  # nothing of this attempt is stored: a verdict on it is none
                 if self.states[file] == FAILED:
                     self.retry_due_ms[file] = time_ms + delay_ms(self.retries[file])
-            case ev.TransferAbandoned():
+            case ev.TransferAbandoned() | ev.FileInvalidated():
                 self.messages[file] = event.message
-                self.deferred.pop(file, None)
-            case ev.FileInvalidated():
-                self.messages[file] = event.message
-                self.deferred.pop(file, None)
             case ev.VerdictDeferred():
                 self.deferred[file] = (event.status, event.message)
                 if before == ABANDONED and self.facts.run_open:

@@ -200,7 +200,7 @@ class FileInvalidated(FileEvent, frozen=True):
 
 
 class VerdictDeferred(FileEvent, frozen=True):
-    """A verdict came for a file whose storage is not settled yet; it takes effect once that is known."""
+    """A verdict came for a file of which the archive is still to be asked; what it holds says what the verdict means."""
 
     status: str
     message: str = ""

@@ -94,9 +94,9 @@ FILE_ROWS: Final = (
     Row(ev.FileReported, ("done",), "reported"),
     Row(ev.ReportLapsed, ("reported",), "done"),
     Row(ev.FileValidated, ("done", "reported"), "valid"),
-    Row(ev.FileInvalidated, ("ready", "failed", "abandoned", "done", "reported", "valid", "invalid"), "invalid"),
+    Row(ev.FileInvalidated, tuple(state.name for state in FILE_STATES if state.name != "unresolved"), "invalid"),
     Row(ev.VerdictDeferred, ("ready", "failed", "abandoned"), "unresolved"),
-    Row(ev.VerdictDeferred, ("unresolved", "pending", "transferring"), None),
+    Row(ev.VerdictDeferred, ("unresolved",), None),
     Row(ev.VerdictRepeated, ("valid", "invalid"), None),
 )
 

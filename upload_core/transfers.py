@@ -125,15 +125,11 @@ def _progressed(d: Delivery, told: fx.FileProgress) -> list[ev.Event]:
 
 
 def _stored(d: Delivery, outcome: fx.FileStored) -> list[ev.Event]:
-    """The file is `done`; a verdict that came while it was under way takes effect now."""
+    """The file is `done`, unless it was settled another way meanwhile."""
     file = outcome.file
     if d.states[file] != TRANSFERRING:
-        return []  # a result of an earlier life: the file was settled another way
-    events: list[ev.Event] = [ev.TransferCompleted(file, outcome.size, outcome.checksum, outcome.etag)]
-    if d.deferred and file in d.deferred:
-        status, message = d.deferred[file]
-        events.append(ev.FileValidated(file) if status == ev.OK else ev.FileInvalidated(file, message or status))
-    return events
+        return []
+    return [ev.TransferCompleted(file, outcome.size, outcome.checksum, outcome.etag)]
 
 
 def _not_stored(d: Delivery, outcome: fx.FileNotStored) -> list[ev.Event]:

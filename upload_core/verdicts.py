@@ -22,8 +22,8 @@ VERDICTS: Final[dict[str, dict[bool, Meaning]]] = {
     # state           ok           not ok
     "ready": {True: "irregular", False: "reject"},
     "unresolved": {True: "defer", False: "defer"},
-    "pending": {True: "defer", False: "defer"},
-    "transferring": {True: "defer", False: "defer"},
+    "pending": {True: "irregular", False: "reject"},
+    "transferring": {True: "irregular", False: "reject"},
     "failed": {True: "irregular", False: "reject"},
     "abandoned": {True: "irregular", False: "reject"},
     "done": {True: "accept", False: "reject"},

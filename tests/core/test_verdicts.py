@@ -3,6 +3,7 @@
 import pytest
 
 from upload_core import commands as cmd
+from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.files import FileTable
@@ -82,10 +83,14 @@ def test_two_verdicts_in_one_look_follow_each_other():
     assert kinds == ["RunConfirmed", "FileValidated", "VerdictRepeated", "ValidatorLogRead"]
 
 
-def test_a_verdict_for_a_file_under_way_waits_for_its_outcome():
-    delivery = delivery_in("transferring")
-    heard(delivery, entry("validation", "a"))
-    assert delivery.state_of(0) == "transferring"
+@pytest.mark.parametrize("state", ["pending", "transferring"])
+@pytest.mark.parametrize("status", ["ok", "failure"])
+def test_a_verdict_on_a_file_under_way_makes_it_invalid_whatever_becomes_of_the_transfer(state, status):
+    delivery = delivery_in(state)
+    heard(delivery, entry("validation", "a", status, "hm"))
+    assert delivery.state_of(0) == "invalid"
+    assert delivery.decide(cmd.OutcomesFound([fx.FileStored(0, 1, "AAAAAA==", "etag")]), 0).events == []
+    assert ("not sent" in str(delivery.message_of(0))) == (status == "ok")
 
 
 def test_an_unknown_path_a_torn_line_and_an_unknown_category_are_recorded_and_change_no_file():

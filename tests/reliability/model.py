@@ -155,10 +155,6 @@ class Model:
         if file.word != "transferring":
             return
         file.word = "done"
-        if file.waiting:
-            file.word = "valid" if file.waiting == "ok" else "invalid"
-            if file.word == "invalid":
-                file.waiting = ""
 
     def is_not_stored(self, number: int, fault: str, now: int) -> None:
         """Whose fault it was decides: the world's costs nothing, the file's own a retry or all."""
@@ -170,8 +166,6 @@ class Model:
         if fault in ("world", "identity", "stopped"):
             file.word = "unresolved"
             return
-        # Nothing of this attempt is stored, so nobody can have judged it.
-        file.waiting = ""
         for_good = fault == "file for good" or (fault == "checksum" and file.retries >= 1)
         if for_good or file.retries >= self.max_retries:
             file.word = "abandoned"
@@ -211,7 +205,7 @@ class Model:
         never_sent = file.word in ("ready", "failed", "abandoned")
         if file.word == "reported" and self.phase != "catching up":  # then it is an earlier session's
             self.trusted = True
-        if file.word in ("unresolved", "pending", "transferring"):
+        if file.word == "unresolved":
             file.waiting = status
         elif never_sent and self.phase == "catching up":
             # Said in an earlier session: somebody sent it, so the archive is asked.
@@ -222,4 +216,4 @@ class Model:
             pass  # said again
         else:
             # Rejected, contradicted, or judged though nobody sent it.
-            file.word, file.waiting = "invalid", ""
+            file.word = "invalid"

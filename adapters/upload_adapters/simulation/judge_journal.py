@@ -52,6 +52,8 @@ class JournalJudge:
         self.states = dict.fromkeys(self.paths, "ready")
         self.uploads: dict[str, tuple[str, set[int]]] = {}
         self.deferred: dict[str, str] = {}
+        self.overtaken: set[str] = set()
+        """What a worker had been given when an odd verdict came: it may still be sent, which changes nothing any more."""
         self.failures: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
         """Requests that could make the file visible, in its attempt under way."""
@@ -124,6 +126,7 @@ class JournalJudge:
         match kind:
             case "SessionOpened":
                 self.lock_held, self.life = False, record.get("pid", 0)
+                self.overtaken.clear()
             case "LockAcquired" | "LockRenewed":
                 self.lock_held = True
             case "LockLost" | "LockReleased":
@@ -165,6 +168,8 @@ class JournalJudge:
                 self.deferred[path] = record["status"]
                 if before == "failed":
                     self.states[path] = "ready"
+            case "FileInvalidated" if before == "transferring":
+                self.overtaken.add(path)
             case "FileFoundValid" if self.deferred.get(path) != "ok":
                 yield Violation("valid means judged", f"record {record['seq']}: {path} is valid without a verdict")
             case "FileRevised":
@@ -187,12 +192,11 @@ class JournalJudge:
         seq = batch[-1]["seq"]
         if read is None:
             for record in events:
-                path = self.paths[record["file"]]
-                if record["kind"] == "FileValidated" and self.deferred.get(path) != "ok":
-                    yield Violation("valid means judged", f"record {record['seq']}: {path} is valid without a verdict")
-                elif record["kind"] == "FileInvalidated" and self.deferred.get(path) in (None, "ok"):
+                path, kind = self.paths[record["file"]], record["kind"]
+                if kind in ("FileValidated", "FileInvalidated"):
+                    judged = "valid" if kind == "FileValidated" else "invalid"
                     yield Violation(
-                        "valid means judged", f"record {record['seq']}: {path} is invalid without a verdict"
+                        "valid means judged", f"record {record['seq']}: {path} is {judged} without a verdict"
                     )
             return
         found = [self._verdict_of(record) for record in events]
@@ -251,7 +255,7 @@ class JournalJudge:
         path, where = request.about, f"step {request.step}: {request.kind} {request.about}"
         if request.kind in SENDS:
             state = self.states.get(path)
-            if state != "transferring":
+            if state != "transferring" and not (state == "invalid" and path in self.overtaken):
                 yield Violation("never again", f"{where} while the journal says {state}")
             if request.again and not self.sent[path] and not (self.facts[path].late or self.facts[path].faults):
                 yield Violation("never again", f"{where}: the archive has it, as it was indexed")
