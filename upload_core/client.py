@@ -32,6 +32,7 @@ from upload_core.journal import Record
 from upload_core.notebook import delivery_html
 from upload_core.opening import connect, open_delivery
 from upload_core.outcomes import Summary
+from upload_core.owner_lock import body_of
 from upload_core.ports import Callback, Observer, Ports, TransferType
 from upload_core.release import __version__
 from upload_core.settings import check_settings
@@ -118,7 +119,7 @@ class UploadClient:
             raise JournalError(
                 f"there is nothing to resume at {ports.journal.name}; begin the delivery there, or name its journal"
             )
-        facts = delivery.facts
+        facts = delivery.facts  # of the last session, or as the delivery was begun
         client._prepare(
             facts.n_threads if n_threads is None else n_threads,
             facts.max_retries if max_retries is None else max_retries,
@@ -169,9 +170,10 @@ class UploadClient:
             index_digest=table.digest,
             files=len(table),
             settings=dict(self._ports.settings),
+            n_threads=self.n_threads,
+            max_retries=self.max_retries,
         )
         self._delivery = Delivery.begin(self._created, table)
-        self._delivery.facts.max_retries = self.max_retries
 
     # --- what is the case ------------------------------------------------------------------------
 
@@ -275,13 +277,6 @@ class UploadClient:
             # a finished delivery is not begun again: no sign-in, no lock, not even a record
             self._finish()
             raise NothingToDoError("all files are valid already; there is nothing to do")
-        engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
-        if self.debug:
-            self._observers.insert(0, Observer(self._show))
-        engine.client_config = self.lambda_client_config
-        engine.pauses = self._pauses
-        if self._stop_reason is not None:
-            engine.request_stop(self._stop_reason)
         opening = cmd.OpenSession(
             agent_id=self.own_agent_id,
             n_threads=self.n_threads,
@@ -292,7 +287,7 @@ class UploadClient:
             release=__version__,
         )
         try:
-            connect(engine, opening)
+            connect(self._begin_session(), opening)
         except NothingToDoError:
             self._finish()
             raise
@@ -300,10 +295,22 @@ class UploadClient:
             self._fail(error)
             raise
 
+    def _begin_session(self) -> Engine:
+        """The engine of this session; raises `ConfigurationError` if our name cannot own a lock."""
+        engine = self._engine = Engine(self._delivery, self._ports, self.own_agent_id, self._observers)
+        if self.debug:
+            self._observers.insert(0, Observer(self._show))
+        engine.client_config = self.lambda_client_config
+        engine.pauses = self._pauses
+        if self._stop_reason is not None:
+            engine.request_stop(self._stop_reason)
+        return engine
+
     def _open_journal(self) -> None:
         if not self._opened:
             if not self.own_agent_id:
                 raise ConfigurationError("these ports suggest no agent id; pass own_agent_id")
+            body_of(self.own_agent_id)  # before it is in a journal, which every later session would take it from
             assert self._table is not None, "a client is made with a table or with an opened journal"
             self._delivery = open_delivery(self._ports, self._created, self._table)
             self._opened = True
@@ -319,11 +326,7 @@ class UploadClient:
         if self.done:
             return self.summary()
         try:
-            if self._engine is None:
-                self.connect()
-            self.write_index()
-            if not self.done:
-                self.initiate_transfer()
+            self.initiate_transfer()
             turn_s = min(STEP_S, self._ports.limits.poll_interval_s)
             while not self.done:
                 self._step(turn_s, queue=True)
@@ -360,17 +363,28 @@ class UploadClient:
     def acquire_lock(self, *, refresh: bool = False) -> bool:
         """True once the delivery's lock is ours; with `refresh` the lock object is written even if it was already.
 
-        Raises `LockHeldError` or `LockLostError` if it is somebody else's, `NotReadyError` before `connect`.
+        Connects if that was not done. Raises `LockHeldError` or `LockLostError` if it is somebody else's, which ends the
+        session, and `ArchiveUnavailableError` if nothing could be written.
         """
+        if self._engine is None:
+            self.connect()
+            return True
         engine = self._require_engine()
-        if not engine.lock.held:
-            engine.acquire_lock()
-        elif refresh:
-            engine.renew_lock()
+        try:
+            if not engine.lock.held:
+                engine.acquire_lock()
+            elif refresh:
+                engine.renew_lock(at_once=True)
+        except (LockHeldError, LockLostError) as error:
+            self._fail(error)
+            raise
         return True
 
     def release_lock(self) -> None:
-        """Give the lock up; meant for `quit`, since a client at work must hold it."""
+        """Give the lock up; meant for `quit`: a session that goes on without it ends at its next turn.
+
+        Nothing is stored or written from here on, unless `acquire_lock` takes it again before that turn.
+        """
         self._require_engine().release_lock()
 
     def cognito_authenticate(self) -> None:
@@ -379,21 +393,21 @@ class UploadClient:
         if self._engine is not None and not self._engine.closed:
             self._engine.record([ev.SignedIn(principal)])
 
-    def write_index(self) -> None:
-        """Put label and index for the validation run to come; nothing is written when a run at work is gone on with."""
-        engine = self._require_engine()
-        if self._wants_run:
-            self._guarded(lambda: engine.write_index(self._ports.label))
-
     def initiate_transfer(self) -> None:
-        """Have the archive start a validation run, unless one is at work already."""
-        engine = self._require_engine()
-        if self._wants_run:
-            self._guarded(engine.start_pipeline)
+        """Put label and index, and have the archive start a validation run, unless one is at work already.
 
-    @property
-    def _wants_run(self) -> bool:
-        return self.state == "connected" and not self.validation_complete
+        Connects if that was not done.
+        """
+        if self._engine is None:
+            self.connect()
+        engine = self._require_engine()
+
+        def start() -> None:
+            engine.write_index(self._ports.label)
+            engine.start_pipeline()
+
+        if self.state == "connected" and not self.validation_complete:
+            self._guarded(start)
 
     def transfer_next_file(self) -> None | ClientFile:  # noqa: RUF036 - the order in which the published API writes it
         """Put the next file in line and return it; None, with a warning, if no file waits.
@@ -458,14 +472,16 @@ class UploadClient:
     # --- ending it -------------------------------------------------------------------------------
 
     def crash(self, exception: BaseException) -> None:
-        """Record that the client cannot go on and why, give everything back, and be done."""
+        """Record that the client cannot go on and why, here and in our log; give everything back, and be done."""
         self.cmessage(f"the client crashed: {self.excformat(exception)}", "error")
         engine = self._engine
         if isinstance(exception, JournalError):
             self._unrecorded_end = ("interrupted", "journal")
         elif engine is not None and engine.opened:
             with suppress(Exception):  # one failure is enough to report; the other must not keep us from giving back
-                engine.record([ev.ClientCrashed(type(exception).__name__, str(exception))])
+                engine.crash(exception)
+        elif not self.done:
+            self._unrecorded_end = ("crashed", "error")
         self._close("crashed", "error", f"{type(exception).__name__}: {exception}")
 
     def quit(self, _exception: BaseException | None = None) -> None:
@@ -476,12 +492,13 @@ class UploadClient:
 
     def _close(self, outcome: str, reason: str, message: str) -> None:
         engine = self._engine
-        if engine is not None and not engine.closed:
-            try:
+        try:
+            if engine is not None and not engine.closed:
                 engine.close(outcome, reason, message)
-            except JournalError:
-                self._unrecorded_end = ("interrupted", "journal")
-        self._finish()
+        except JournalError:
+            self._unrecorded_end = ("interrupted", "journal")
+        finally:  # an observer may raise at the last record, too
+            self._finish()
 
     def _finish(self) -> None:
         if self._quit:

@@ -88,6 +88,19 @@ def _hear_last_words(engine: Engine, wait_s: float) -> None:
         engine.insist(partial(engine.hear, final=True))
 
 
+def crash(engine: Engine, exception: BaseException) -> None:
+    """Record why the client cannot go on, then leave it in our log; a validator at work is told to stop, and not heard."""
+    delivery, facts = engine.delivery, engine.delivery.facts
+    now_ms, kind = engine.now_ms(), type(exception).__name__
+    at_work = delivery.client_state in ("starting", "running") and facts.run_started and follows(delivery, now_ms)
+    engine.record([ev.ClientCrashed(kind, str(exception))])
+    if not facts.lock_etag or facts.outage_ms or engine.conversation.unsent is not None:
+        return
+    engine.guard()
+    said = engine.conversation.say_crash(f"{kind}: {exception}", now_ms, stop=at_work)
+    engine.record([said, *([ev.StopReported()] if at_work else [])])
+
+
 def end_uploads(engine: Engine) -> None:
     """Once nothing is left to send, no multipart upload of ours stays open; until then the next session goes on."""
     d = engine.delivery

@@ -12,8 +12,10 @@ from upload_core import wire
 from upload_core.delivery import Delivery
 from upload_core.logs import AppendLog, LogReader
 from upload_core.ports import ControlBucket
+from upload_core.text import printable
 from upload_core.validation import Entry, LogParser, MalformedLine
 
+CRASH_SHOWN_MAX: Final = 1_000
 STOP: Final = ("stop", wire.SELF, "")
 ALIVE: Final = (("keepalive", wire.SELF, ""), ("info", wire.SELF, "waiting"))
 """A keepalive alone does not reset the validator's patience; together with any other row it does."""
@@ -33,7 +35,7 @@ class Conversation:
         self._keys = keys
         self._delivery = delivery
         self._guard = guard
-        self._ours = AppendLog(control, keys.client_log, 0, guard)
+        self._ours = AppendLog(control, keys.client_log, again=guard)
         self._theirs = LogReader(control, keys.validator_log)
         self._unsent: tuple[bytes, fx.ReportFiles | fx.KeepAlive] | None = None
 
@@ -78,6 +80,13 @@ class Conversation:
     def say_stop(self, now_ms: int) -> ev.ClientLogAppended:
         """Append our `stop` row; after a lost answer the very same one goes again, of the same time."""
         return ev.ClientLogAppended(self._ours.append(self._encode([STOP], now_ms)), note="stop")
+
+    def say_crash(self, message: str, now_ms: int, *, stop: bool) -> ev.ClientLogAppended:
+        """Append why we cannot go on, as the archive's own client does it, and with `stop` our `stop` row."""
+        rows = self._encode([("client", wire.SELF, printable(message, CRASH_SHOWN_MAX))], now_ms, status="error")
+        if stop:
+            rows += self._encode([STOP], now_ms)
+        return ev.ClientLogAppended(self._ours.append(rows), note="crash")
 
     def _rows_of(self, effect: fx.ReportFiles | fx.KeepAlive, now_ms: int) -> bytes:
         if isinstance(effect, fx.KeepAlive):

@@ -100,7 +100,7 @@ class Delivery:
         delivery.facts.agent_id = created.agent_id
         delivery.facts.source = created.source
         delivery.facts.index_digest = created.index_digest
-        delivery.facts.max_retries = 255
+        delivery.facts.n_threads, delivery.facts.max_retries = created.n_threads, created.max_retries
         return delivery
 
     # --- what callers see ------------------------------------------------------------------------

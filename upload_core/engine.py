@@ -14,7 +14,7 @@ from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core import jobs, wire
-from upload_core.closing import end
+from upload_core.closing import crash, end
 from upload_core.concurrency import INTERVAL_S, Concurrency
 from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
@@ -210,11 +210,11 @@ class Engine:
         self.record([ev.LockAcquired(ownership.etag, ownership.taken_over)])
         self._hold()
 
-    def renew_lock(self) -> None:
+    def renew_lock(self, *, at_once: bool = False) -> None:
         """Rewrite the lock; raises `LockLostError` if it is not ours.
 
-        A renewal that fails waits for the next one as long as the lock cannot be anybody else's. After that nothing is
-        done at all before it was renewed.
+        A renewal that fails waits for the next one as long as the lock cannot be anybody else's, unless it has to be
+        `at_once`. After that nothing is done at all before it was renewed.
         """
         try:
             try:
@@ -222,7 +222,7 @@ class Engine:
             except ArchiveUnavailableError as error:
                 self._unrenewed = True
                 self.take(cmd.WorldFailed(str(error)))
-                if self.now_ms() < self._hold_until_ms():
+                if not at_once and self.now_ms() < self._hold_until_ms():
                     return
                 ownership = self.insist(self.lock.renew, guarded=False)
         except LockLostError as error:
@@ -233,7 +233,9 @@ class Engine:
         self._hold()
 
     def release_lock(self) -> None:
-        """Give the lock back if it is ours."""
+        """Give the lock back if it is ours; no worker makes anything visible without it."""
+        if self._dispatching:
+            self.ports.dispatcher.hold_until(0)
         if self.insist(self.lock.release):
             self.record([ev.LockReleased()])
 
@@ -376,7 +378,12 @@ class Engine:
             if self.delivery.facts.lock_etag:
                 self.renew_lock()
         facts = self.delivery.facts
-        if facts.lock_etag and self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
+        if not facts.lock_etag:
+            if self.delivery.client_state != "connecting":
+                raise LockLostError(
+                    "the lock was given back, and a session goes on only with it; resume to take it again"
+                )
+        elif self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
             self.renew_lock()
 
     def collect(self, timeout_s: float) -> None:
@@ -467,6 +474,10 @@ class Engine:
     def stop_wanted(self) -> bool:
         """Whether an end was asked for."""
         return self._stop_reason is not None
+
+    def crash(self, exception: BaseException) -> None:
+        """Record that the client cannot go on, and say so in our log if that is possible."""
+        crash(self, exception)
 
     @property
     def opened(self) -> bool:

@@ -364,7 +364,10 @@ class StopReported(Event, frozen=True):
 
 
 class DeliveryCreated(Event, frozen=True):
-    """The first event of every journal: what is delivered, whence and where to."""
+    """The first event of every journal: what is delivered, whence and where to.
+
+    `n_threads` and `max_retries` are what a session takes if none was opened before.
+    """
 
     dataset: str
     delivery_id: str
@@ -375,6 +378,8 @@ class DeliveryCreated(Event, frozen=True):
     index_digest: str
     files: int
     settings: dict[str, Any] = {}
+    n_threads: int = 1
+    max_retries: int = 2
 
 
 class IndexRevised(Event, frozen=True):

@@ -140,7 +140,7 @@ CLIENT_ROWS: Final = (
     Row(ev.ValidatorStopped, (*_CATCHING_UP, "stopped"), None),
     Row(ev.ValidatorLost, ("starting", "running", "stopping"), "stopped"),
     Row(ev.StopReported, ("starting", "running"), "stopping"),
-    Row(ev.StopReported, ("connected", "stopping", "stopped"), None),
+    Row(ev.StopReported, ("connected", "stopping", "stopped", "crashed"), None),
     Row(ev.LockLost, ("connecting", "connected", "starting", "running", "stopping", "stopped"), "lock_lost"),
     Row(ev.LockLost, ("lock_lost", "crashed"), None),
     Row(ev.ClientCrashed, _LIVE, "crashed"),

@@ -31,6 +31,17 @@ ATTEMPTS_MAX: Final = 8
 _HOLDER_SHOWN_MAX: Final = 200
 
 
+def body_of(agent_id: str) -> bytes:
+    """What the lock object of that agent holds; raises `ConfigurationError` if the id cannot be told from others in it."""
+    body = agent_id.encode("utf-8", "surrogatepass")
+    if not body or len(body) > AGENT_ID_BYTES_MAX or not agent_id.isprintable() or agent_id != agent_id.strip():
+        raise ConfigurationError(
+            f"the agent id {printable(agent_id, _HOLDER_SHOWN_MAX)!r} cannot own a lock: it must be printable text "
+            f"of 1 to {AGENT_ID_BYTES_MAX} bytes without blanks at its ends"
+        )
+    return body
+
+
 @attrs.frozen
 class Ownership:
     """The lock is ours as the object `etag`; `taken_over` names the stale holder we replaced, if any.
@@ -48,15 +59,9 @@ class OwnerLock:
 
     def __init__(self, control: ControlBucket, key: str, agent_id: str, staleness_s: float) -> None:
         """Raises `ConfigurationError` if the agent id cannot be the body of a lock object."""
-        body = agent_id.encode("utf-8", "surrogatepass")
-        if not body or len(body) > AGENT_ID_BYTES_MAX or not agent_id.isprintable() or agent_id != agent_id.strip():
-            raise ConfigurationError(
-                f"the agent id {printable(agent_id, _HOLDER_SHOWN_MAX)!r} cannot own a lock: it must be printable text "
-                f"of 1 to {AGENT_ID_BYTES_MAX} bytes without blanks at its ends"
-            )
         self._control = control
         self._key = key
-        self._body = body
+        self._body = body_of(agent_id)
         self._staleness_s = staleness_s
         self._etag: str | None = None
         self._in_doubt = False  # a write of ours may have taken effect although it was not acknowledged

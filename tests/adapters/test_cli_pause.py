@@ -147,7 +147,6 @@ def test_the_clock_opens_and_closes_the_window(tmp_path):
     )
     with watch:
         client.connect()
-        client.write_index()
         client.initiate_transfer()
         wanted = []
         for hour[0] in (12, 21, 22, 5, 6):

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.crash.odd_validator import OddPipeline
-from tests.crash.world import FILES, LIMITS, World
+from tests.crash.world import FILES, LIMITS, World, table_of
 from upload_adapters.clock import SystemClock
 from upload_adapters.dispatch import ThreadDispatcher
 from upload_adapters.memory import MemoryJournal
@@ -42,7 +42,6 @@ def world():
 def connected(world: World, **options) -> UploadClient:
     client = world.client(**options)
     client.connect()
-    client.write_index()
     client.initiate_transfer()
     return client
 
@@ -207,10 +206,32 @@ def test_a_second_connect_is_refused(world):
         client.connect()
 
 
-@pytest.mark.parametrize("name", ["write_index", "initiate_transfer", "acquire_lock", "release_lock"])
-def test_what_needs_a_session_says_so_before_there_is_one(world, name):
+def test_a_lock_is_not_released_before_there_is_a_session(world):
     with pytest.raises(NotReadyError, match="connect first"):
-        getattr(world.client(), name)()
+        world.client().release_lock()
+
+
+@pytest.mark.parametrize("steps", [("acquire_lock", "initiate_transfer"), ("initiate_transfer",)])
+def test_the_published_methods_alone_deliver_and_connect_by_themselves(world, steps):
+    client = world.client()
+    for step in steps:
+        getattr(client, step)()
+    drive(world, client)
+    assert client.summary().exit_code == 0
+    world.judge()
+    with pytest.raises(NotReadyError):
+        client.acquire_lock()
+
+
+def test_a_second_session_that_starts_its_own_run_writes_its_own_index():
+    world = World({**FILES, "new": b"new"}, bad=[])
+    world.table = lambda: table_of(FILES)
+    world.client().run()
+    world.table = lambda: table_of(world.files)
+    client = world.client()
+    client.initiate_transfer()
+    drive(world, client)
+    assert client.summary().exit_code == 0
 
 
 def test_nothing_to_do_is_raised_by_connect_and_is_success_for_run(world):
@@ -350,8 +371,63 @@ def test_acquire_lock_raises_if_it_is_somebody_elses(world):
     world.real["control"].put("lock/client", b"rival@elsewhere")
     with pytest.raises(LockLostError, match="rival@elsewhere"):
         client.acquire_lock(refresh=True)
-    with pytest.raises(LockHeldError, match="rival@elsewhere"):
+
+
+def test_a_lock_that_a_refresh_finds_lost_ends_the_session_and_nothing_more_is_written(world):
+    client = connected(world)
+    for _ in range(5):
+        client.transfer_next_file()
+    world.real["control"].put("lock/client", b"rival@elsewhere")
+    log = world.real["control"].size("log/client_staging")
+    with pytest.raises(LockLostError, match="rival@elsewhere"):
+        client.acquire_lock(refresh=True)
+    assert client.done
+    assert client.update() is True
+    assert (client.summary().outcome, client.summary().exit_code) == ("interrupted", 4)
+    assert world.ports.archive.contents() == {}
+    assert world.real["control"].size("log/client_staging") == log
+    with pytest.raises(NotReadyError):
         client.acquire_lock()
+    assert world.real["control"].read("lock/client")[0] == b"rival@elsewhere"
+
+
+def test_a_refresh_that_cannot_be_written_is_no_success(world):
+    client = connected(world)
+    away = iter([ArchiveUnavailableError("no route")] * 3)
+
+    def before(port, method, args):
+        if (port, method) == ("control", "put") and (error := next(away, None)) is not None:
+            raise error
+
+    world.calls.before = before
+    renewals = len(world.kinds("LockRenewed"))
+    assert client.acquire_lock(refresh=True) is True
+    assert len(world.kinds("LockRenewed")) == renewals + 1, "it was true before the lock object was written"
+    assert next(away, None) is None
+
+
+def test_a_session_whose_lock_was_given_back_ends_before_its_next_side_effect(world):
+    client = connected(world)
+    for _ in range(5):
+        client.transfer_next_file()
+    client.release_lock()
+    world.real["control"].put("lock/client", b"rival@elsewhere")
+    log = world.real["control"].size("log/client_staging")
+    drive(world, client)
+    assert (client.summary().outcome, client.summary().exit_code) == ("interrupted", 4)
+    assert "given back" in client.summary().message
+    assert world.ports.archive.contents() == {}
+    assert world.real["control"].size("log/client_staging") == log
+    assert world.real["control"].read("lock/client")[0] == b"rival@elsewhere"
+
+
+def test_a_lock_that_was_given_back_can_be_taken_again_and_the_session_goes_on(world):
+    client = connected(world)
+    client.release_lock()
+    assert client.acquire_lock() is True
+    drive(world, client)
+    assert client.summary().exit_code == 0
+    world.judge()
 
 
 def test_release_lock_gives_it_up_once(world):
@@ -484,6 +560,55 @@ def test_a_crash_is_logged_told_and_gives_everything_back(world):
     assert (summary.outcome, summary.exit_code, summary.message) == ("crashed", 70, "RuntimeError: the sky fell")
     world.client().run()
     world.judge()
+
+
+def test_a_crash_stands_in_our_log_and_the_validator_is_told_to_stop(world):
+    client = connected(world)
+    client.update()
+    world.ports.clock.advance(world.ports.limits.validator_blind_s)
+    client.crash(RuntimeError("the sky fell\n\x1b[2J"))
+    assert [tuple(row[1:5]) for row in world.rows()][-2:] == [
+        ("client", "self", "error", "RuntimeError: the sky fell\\x0a\\x1b[2J"),
+        ("stop", "self", "ok", ""),
+    ]
+    world.client().run()
+    world.judge()
+
+
+def test_a_crash_before_there_is_a_session_is_a_crash(world):
+    client = world.client()
+    client.crash(RuntimeError("early"))
+    assert (client.summary().outcome, client.summary().exit_code) == ("crashed", 70)
+
+
+def test_whatever_ends_a_session_gives_the_journal_back(world):
+    with pytest.raises(ConfigurationError, match="agent id"):
+        world.client(own_agent_id=" ").connect()
+    client = world.client()
+    client.connect()
+
+    def broken(record):
+        if isinstance(record.event, ev.SessionClosed):
+            raise ZeroDivisionError("a bug in the host")
+
+    client.subscribe(broken)
+    with pytest.raises(ZeroDivisionError):
+        client.quit()
+    world.client().run()
+    world.judge()
+
+
+def test_a_delivery_that_was_killed_before_its_first_session_is_resumed_as_it_was_begun(world):
+    def before(port, method, args):
+        if (port, method) == ("journal", "append"):
+            raise Killed("before the first session")
+
+    world.calls.before = before
+    with pytest.raises(Killed):
+        world.client(n_threads=7, max_retries=9).connect()
+    world.die()
+    client = UploadClient.resume(ports=world.ports)
+    assert (client.n_threads, client.max_retries) == (7, 9)
 
 
 def test_an_error_inside_update_crashes_the_client_and_is_raised(world):

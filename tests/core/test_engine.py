@@ -96,7 +96,6 @@ def test_verdicts_and_the_position_in_the_log_are_one_batch(world):
 def test_what_the_journal_refuses_is_neither_believed_nor_done(world):
     client = world.client()
     client.connect()
-    client.write_index()
     client.initiate_transfer()
     world.real["journal"].failure = "the disk is full"
     before = client.delivery.canonical()

@@ -89,7 +89,6 @@ def test_what_was_handed_over_and_not_begun_waits_too():
 
     def drive():
         client.connect()
-        client.write_index()
         client.initiate_transfer()
         while not client.transfer_complete:
             client._step(0.01, queue=True)
@@ -152,7 +151,6 @@ def test_a_new_session_starts_unpaused(world):
 def test_a_host_that_asks_for_the_next_file_itself_waits_as_well(world):
     client = world.client()
     client.connect()
-    client.write_index()
     client.initiate_transfer()
     client.pause()
     client.transfer_next_file()

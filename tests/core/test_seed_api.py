@@ -83,7 +83,7 @@ PROPERTIES = {
     },
 }
 # What completes the published API.
-OURS = {"connect", "write_index", "run", "resume", "subscribe", "stop", "__enter__", "__exit__"}
+OURS = {"connect", "run", "resume", "subscribe", "stop", "__enter__", "__exit__"}
 CASES = [(owner, name) for owner, callables in SIGNATURES.items() for name in callables]
 
 

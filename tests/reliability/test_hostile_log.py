@@ -118,7 +118,6 @@ def client_that_waits():
     world.ports.pipeline = pipeline  # type: ignore[assignment]  # a port like the other
     client = world.client(n_threads=8)
     client.connect()
-    client.write_index()
     client.initiate_transfer()
     for _ in files:
         client.transfer_next_file()

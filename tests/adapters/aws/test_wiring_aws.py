@@ -362,7 +362,6 @@ def test_a_run_that_was_told_to_stop_is_waited_for_and_never_told_twice(archive)
     client = archive.client(n_threads=1)
     client.subscribe(lambda record: isinstance(record.event, ev.RunConfirmed) and archive.hang())
     client.connect()
-    client.write_index()
     client.initiate_transfer()
     begun = 0
     while not client.delivery.facts.run_confirmed:
