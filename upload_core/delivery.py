@@ -61,6 +61,8 @@ _FILE_TABLE_OF_KIND: Final[dict[type[ev.Event], bytes]] = {
 }
 _SHOWN: Final = tuple(PUBLIC_STATES.index(state.shown_as) for state in FILE_STATES)
 _WITH_MESSAGE: Final = frozenset({FAILED, ABANDONED, INVALID})
+_PACE_KEPT: Final = 0.7
+"""Share of the validator's pace that one slow look leaves: it writes in bursts."""
 
 
 @attrs.define(eq=False)
@@ -89,6 +91,9 @@ class Delivery:
     """When this session first heard of the run at work, 0 once that has shown that it follows our log; derived as well."""
     run_accepted_ms: int = 0
     """When the pipeline last answered that it starts a run, which can be minutes after it was asked; derived as well."""
+    verdicts_per_s: float = 0.0
+    """How fast the validator judges, by the verdicts that were read last; derived as well."""
+    _judged_ms: int = 0
     _hints: list[int] = attrs.field(factory=lambda: [0] * len(FILE_STATES), repr=False)
 
     @classmethod
@@ -248,9 +253,16 @@ class Delivery:
                 self.run_seen_ms = 0
             elif isinstance(event, ev.PipelineAccepted):
                 self.run_accepted_ms = time_ms
+            elif isinstance(event, ev.ValidatorLogRead) and event.verdicts:
+                self._note_pace(event.verdicts, time_ms)
             if isinstance(event, ev.IndexRevised):
                 self._extend(event.files - len(self.states))
         self.facts.seq += 1
+
+    def _note_pace(self, verdicts: int, time_ms: int) -> None:
+        passed_s = max(1.0, (time_ms - self._judged_ms) / 1000) if self._judged_ms else 1.0
+        self.verdicts_per_s = max(verdicts / passed_s, self.verdicts_per_s * _PACE_KEPT)
+        self._judged_ms = time_ms
 
     def _set(self, event: ev.Event, file: int, new: int) -> None:
         old = self.states[file]

@@ -214,9 +214,10 @@ class VerdictRepeated(FileEvent, frozen=True):
 
 
 class ValidatorStarted(Event, frozen=True):
-    """The validator's `init ok` row was read."""
+    """The validator's `init ok` row was read; `agent` is the name under which it writes."""
 
     message: str
+    agent: str = ""
 
 
 class ValidatorStartFailed(Event, frozen=True):

@@ -52,6 +52,8 @@ class Facts(msgspec.Struct, omit_defaults=True):
     validator_log_offset: int = 0
     validator_log_mark: str = ""
     validator_message: str = ""
+    validator_agent: str = ""
+    """Who wrote the `init` row of the run at work."""
     heard_ms: int = 0
     waiting_ms: int = 0
     """Since when the validator owes its first word, or the next verdict: since it was asked for, last told of files, judged
@@ -100,6 +102,7 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
         f.run += 1
         f.run_key = e.key
         f.run_started = f.run_confirmed = f.run_disturbed = False
+        f.validator_agent = ""
     f.run_open, f.stop_reported, f.run_outdated, f.run_refused_ms = True, False, False, 0
     f.run_requested_ms = f.waiting_ms = time_ms
     f.validator_message = ""
@@ -109,6 +112,8 @@ def _run_alive(f: Facts, e: ev.Event, time_ms: int) -> None:
     f.heard_ms = time_ms
     if isinstance(e, ev.PipelineAttached):
         f.waiting_ms = time_ms
+    if isinstance(e, ev.ValidatorStarted):
+        f.validator_agent = e.agent
     if isinstance(e, ev.ValidatorStarted | ev.PipelineAttached):
         f.run_started = f.run_started or f.run_open
         f.run_refused_ms = 0

@@ -33,6 +33,14 @@ FINISHED_OUTCOMES: Final = frozenset({"complete", "incomplete"})
 _TOLD: Final = frozenset({REPORTED, VALID, INVALID})
 ROWS_PER_APPEND: Final = 5_000
 """Bounds one append to about a megabyte; at one append per second still far above what a validator judges."""
+UNJUDGED_MIN: Final = 500
+UNJUDGED_S: Final = 20.0
+"""As many files are announced and unjudged as the validator judges in that time, at least so many.
+
+It judges all that it has before it writes of any, and its log only once it rests for half a second
+(mast-transfer-tools 1.0.3, `server/core.py`, `s3log/s3tsvwriter.py`); by a verdict it looks through the whole index, so a
+long queue of a large index would keep it silent for longer than `Limits.validator_silence_s`.
+"""
 LAST_PROBE_MS: Final = 30_000
 """How long the question that an outage's time ends with may take before the session ends without its answer."""
 PROBE_AFTER_MS: Final = 30_000
@@ -216,7 +224,7 @@ def _silent(d: Delivery, now_ms: int) -> bool:
 
 def _unheard(d: Delivery, now_ms: int) -> bool:
     facts = d.facts
-    waiting = d.transfer_complete and not d.counts[DONE] and not facts.outage_ms
+    waiting = d.transfer_complete and not (d.counts[DONE] and _room(d) > 0) and not facts.outage_ms
     return waiting and now_ms - facts.waiting_ms > d.limits.verdict_wait_s * 1000
 
 
@@ -230,6 +238,11 @@ def follows(d: Delivery, now_ms: int) -> bool:
     return d.facts.run_confirmed or not seen_ms or now_ms - seen_ms >= d.limits.validator_blind_s * 1000
 
 
+def _room(d: Delivery) -> int:
+    """How many more files the validator may be told of before it has judged some."""
+    return max(UNJUDGED_MIN, int(d.verdicts_per_s * UNJUDGED_S)) - d.counts[REPORTED]
+
+
 def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effect]:
     """The rows that our log is due: what is stored, by age; signs of life when there is nothing else to say."""
     facts, limits = d.facts, d.limits
@@ -240,9 +253,11 @@ def _due_rows(d: Delivery, failed: Collection[int], now_ms: int) -> list[fx.Effe
     untold = tuple(islice((file for file in failed if d.states[file] not in _TOLD), ROWS_PER_APPEND))
     if (d.counts[DONE] or untold) and waited_ms >= limits.report_interval_s * 1000:
         if facts.run_confirmed:
-            return [fx.ReportFiles(tuple(d.take(DONE, ROWS_PER_APPEND)), untold)]
+            stored = d.take(DONE, max(0, min(ROWS_PER_APPEND, _room(d))))
+            if stored or untold:
+                return [fx.ReportFiles(tuple(stored), untold)]
         # rows written before the validator looked are never read, and cannot be told again: one file is the probe
-        if d.counts[DONE] and follows(d, now_ms) and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
+        elif d.counts[DONE] and follows(d, now_ms) and (not d.counts[REPORTED] or waited_ms >= PROBE_AFTER_MS):
             return [fx.ReportFiles(tuple(d.take(DONE, 1)))]
     if waited_ms >= limits.keepalive_interval_s * 1000:
         return [fx.KeepAlive()]

@@ -73,19 +73,24 @@ def _verdict(file: int, state: str, entry: Entry, meaning: Meaning) -> ev.FileEv
             return ev.VerdictDeferred(file, entry.status, entry.message)
 
 
-def _session_entry(entry: Entry, *, awaited: bool) -> ev.Event:
+def _session_entry(entry: Entry, *, awaited: bool, agent: str) -> ev.Event:
     """The event of an entry that concerns no file; `awaited` says that the run we asked for has not spoken yet.
 
     Its first words are an `init` row. What ends before them is an earlier run: the archive's validator gives its lock
-    back before it writes its last rows, so the next run may have been asked for by then.
+    back before it writes its last rows, so the next run may have been asked for by then. `agent` wrote that row, if it
+    has been read: what another one says of its own start and end is not the end of this run. Such a one was started
+    beside it, and left when it found the lock taken.
     """
+    ends = entry.category in ("shutdown", "stop") or (entry.category == "init" and entry.status != ev.OK)
+    if ends and agent and entry.agent_id != agent:
+        return ev.LogEntryNoted(entry.category, entry.ref, entry.status, entry.message)
     if entry.category == "init" and entry.status != ev.OK:
         # its ref names what it stumbled over: itself, the lock, the label or the index
         return ev.ValidatorStartFailed(entry.message or f"{entry.ref}: {entry.status}")
     if entry.ref == "self":
         match entry.category:
             case "init":
-                return ev.ValidatorStarted(entry.message)
+                return ev.ValidatorStarted(entry.message, entry.agent_id)
             case "keepalive":
                 return ev.ValidatorKeptAlive(entry.message)
             case "shutdown" if not awaited:
@@ -105,6 +110,7 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
     catching_up = d.client_state in CATCHING_UP
     confirmed = d.facts.run_confirmed or catching_up
     awaited = d.facts.run_open and not d.facts.run_started
+    agent = "" if awaited else d.facts.validator_agent
     codes: dict[int, int] = {}  # states as they will be, once the events so far are applied
     states, find = d.states, d.find
     verdicts = 0
@@ -113,7 +119,10 @@ def validator_log_found(d: Delivery, found: cmd.ValidatorLogFound, now_ms: int) 
             events.append(ev.LogLineRejected(entry.offset, entry.reason, entry.text))
             continue
         if entry.category != "validation":
-            events.append(_session_entry(entry, awaited=awaited))
+            event = _session_entry(entry, awaited=awaited, agent=agent)
+            events.append(event)
+            if isinstance(event, ev.ValidatorStarted):
+                agent = event.agent
             awaited = awaited and entry.category != "init"
             continue
         verdicts += 1

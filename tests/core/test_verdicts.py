@@ -1,5 +1,6 @@
 """What the validator's rows mean: a table that is total, and entries that never stop the client."""
 
+import msgspec
 import pytest
 
 from upload_core import commands as cmd
@@ -106,6 +107,28 @@ def test_an_unknown_path_a_torn_line_and_an_unknown_category_are_recorded_and_ch
         ev.ValidatorLogRead,
     ]
     assert bytes(delivery.states) == before
+
+
+def test_another_validators_failed_start_is_not_the_end_of_the_one_at_work():
+    delivery = delivery_in("reported", "starting")
+    delivery.facts.run_open = True
+
+    def of(agent, *row):
+        return msgspec.structs.replace(entry(*row), agent_id=agent)
+
+    heard(delivery, of("one", "init", "self", "ok", "validation pipeline started"))
+    events = heard(
+        delivery,
+        of("two", "init", "lock", "failure", "could not acquire lock"),
+        of("two", "shutdown", "self", "error", "could not acquire lock"),
+        of("two", "stop", "self"),
+        of("one", "keepalive", "self", "ok", "0 / 1"),
+        offset=200,
+    )
+    assert [type(event) for event in events] == [*[ev.LogEntryNoted] * 3, ev.ValidatorKeptAlive, ev.ValidatorLogRead]
+    assert delivery.client_state == "running"
+    heard(delivery, of("one", "stop", "self"), offset=300)
+    assert delivery.client_state == "stopped"
 
 
 @pytest.mark.parametrize(
