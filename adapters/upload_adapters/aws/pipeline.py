@@ -1,7 +1,8 @@
 """Starting the archive's validation by its Lambda function.
 
-Rule: asking twice with one key starts one run, so a lost answer is answered by asking again; that a run is at work is
-believed from its lock and log alone.
+Rule: asking twice with one key starts one run, so a lost answer is answered by asking again, once: the function that
+refuses the second request takes away what would make it refuse a third, while the first may still be starting a machine
+(mast-transfer-tools 1.0.3, `lambda_/core.py`). That a run is at work is believed from its lock and log alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 from botocore.config import Config
 
-from upload_adapters.aws.bucket import patiently
+from upload_adapters.aws.bucket import patiently, status_of
 from upload_adapters.aws.errors import AwsError, AwsPipelineError, AwsUnavailableError, translated
 from upload_adapters.aws.lambda_answer import ANSWER_BYTES_MAX, Answer, parse_answer
 from upload_core.errors import ConfigurationError, PipelineError
@@ -26,7 +27,11 @@ from upload_core.wire import Keys
 
 READ_TIMEOUT_S: Final = 300.0
 """The function starts a machine before it answers; that takes minutes."""
-START_ATTEMPTS: Final = 3
+START_ATTEMPTS: Final = 2
+FUNCTION_LONGEST_S: Final = 180.0
+"""A request that was not answered has started a machine by then, which then shows itself, or never will."""
+UNSENT: Final = frozenset({"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"})
+"""What botocore raises before a request has left."""
 TAIL_BYTES: Final = 1 << 17
 """How much of the validator's log is looked at for its last row."""
 WIND_DOWN_S: Final = 120.0
@@ -88,6 +93,7 @@ class LambdaPipeline:
         *,
         silence_s: float = SILENCE_S,
         wind_down_s: float = WIND_DOWN_S,
+        longest_s: float = FUNCTION_LONGEST_S,
         release: Callable[[], None] | None = None,
     ) -> None:
         """`connect` makes a client with that configuration; `function` names the function; both are asked late.
@@ -100,6 +106,8 @@ class LambdaPipeline:
         self._keys = keys
         self._silence_s = silence_s
         self._wind_down_s = wind_down_s
+        self._longest_s = longest_s
+        self._in_doubt_until: float | None = None
         self._release = release
 
     def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
@@ -110,12 +118,11 @@ class LambdaPipeline:
         log = self._control.head(self._keys.validator_log)
         function = self._function()
         give_up = time.monotonic() + self._wind_down_s
+        if self._shows_itself():
+            return "a validation run began, although nobody answered the request for it"
         with closing(self._connect(config)) as client:
             while True:
-                payload = patiently(
-                    lambda: self._invoke(client, function, request), on=_unanswered, attempts=START_ATTEMPTS
-                )
-                answer = parse_answer(payload)
+                answer = parse_answer(self._ask(lambda: self._invoke(client, function, request)))
                 said = printable(answer.details)
                 if answer.succeeded or DUPLICATE in answer.details.lower():
                     return said
@@ -131,6 +138,24 @@ class LambdaPipeline:
                         "try again in a few minutes, and tell the archive's staff if it stays so"
                     )
                 time.sleep(min(WIND_DOWN_POLL_S, self._wind_down_s))
+
+    def _ask(self, invoke: Callable[[], bytes]) -> bytes:
+        """The function's answer; if nobody gives one, the requests may take effect for a while."""
+        try:
+            return patiently(invoke, on=_unanswered, attempts=START_ATTEMPTS)
+        except AwsUnavailableError as error:
+            if not status_of(error) and error.code not in UNSENT:
+                self._in_doubt_until = time.monotonic() + self._longest_s
+            raise
+
+    def _shows_itself(self) -> bool:
+        """Whether a run begins that earlier requests may have asked for; waits until none of them can any more."""
+        while self._in_doubt_until is not None and time.monotonic() < self._in_doubt_until:
+            if self.is_running():
+                return True
+            time.sleep(min(WIND_DOWN_POLL_S, self._longest_s))
+        self._in_doubt_until = None
+        return False
 
     def _invoke(self, client: LambdaCalls, function: str, request: StartRequest) -> bytes:
         with translated("starting the validation pipeline"):
