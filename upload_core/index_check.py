@@ -129,8 +129,14 @@ WIRE_RULES: Final = (
 """Rules that hold only for archives whose validator reads the index with pandas' defaults."""
 
 _SIZE_LINES: Final = re.compile(r"(?:[0-9]{1,18}\n)*+")
-_NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
-_TRUTH: Final = frozenset(["True", "TRUE", "true", "False", "FALSE", "false"])
+_NUMBER: Final = re.compile(
+    r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE | re.ASCII
+)
+_TRUTH: Final = re.compile("true|false", re.IGNORECASE | re.ASCII)
+
+READER_ROWS: Final = 2**18
+"""Rows that pandas' reader takes at a time, deciding anew whether a column holds numbers: the largest power of two
+below 2**20 through the number of columns, which is two or three (`TextReader.buffer_lines`); their length is no matter."""
 
 _PART: Final = r"(?!\.\.?(?:/|\n|\Z))[^/\\" + "\x00-\x1f\x7f-\x9f\ud800-\udfff" + r"]++"
 _CLEAN: Final = re.compile(f"(?![A-Za-z]:){_PART}(?:/{_PART})*+")
@@ -303,11 +309,17 @@ def _of_wire(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
             for rule in WIRE_RULES:
                 if path is not None and rule.breaks(path):
                     yield row, rule.name, rule.message
-    if paths and (
-        all(path is not None and _NUMBER.fullmatch(path) for path in paths) or all(path in _TRUTH for path in paths)
-    ):
-        message = "is, like all others, read by this archive's validator as a number; put the files in a folder"
-        yield 0, "wire-only-numbers", message
+    for first in range(0, len(paths), READER_ROWS):
+        end = min(first + READER_ROWS, len(paths))
+        if _are_all(_NUMBER, paths, first, end) or _are_all(_TRUTH, paths, first, end):
+            others = "all others" if len(paths) <= READER_ROWS else f"all others from row {first + 1:,} to {end:,}"
+            message = f"is, like {others}, read by this archive's validator as a number; put the files in a folder"
+            yield first, "wire-only-numbers", message
+
+
+def _are_all(pattern: re.Pattern[str], paths: Sequence[str | None], first: int, end: int) -> bool:
+    """True if each of these rows matches; nearly always the first does not, so no more than it is looked at."""
+    return all(path is not None and pattern.fullmatch(path) for path in (paths[row] for row in range(first, end)))
 
 
 def _keys(paths: Sequence[str | None], folded: bool) -> Iterator[list[str]]:
