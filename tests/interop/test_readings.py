@@ -7,6 +7,8 @@ import subprocess
 import pytest
 
 from tests.interop.archive import LABEL, SIDE
+from upload_adapters.label import read_label
+from upload_core.errors import ConfigurationError
 from upload_core.index_check import IndexColumns, check_columns
 from upload_core.wire import encode_index
 
@@ -93,3 +95,54 @@ def test_the_archive_reads_an_index_in_the_parts_that_we_foresee(read, checksums
         ["x", *numbers[1:], "y"],
     ]
     assert_foreseen(read, indexes, checksums=checksums)
+
+
+IDS = [
+    "1",
+    "2025_10",
+    "'2025_10'",
+    '"0x1F"',
+    "0X1f",
+    "0b11",
+    "0o17",
+    "+5",
+    "-0",
+    "-5",
+    "00",
+    "0_0",
+    "007",
+    "'007'",
+    "1e3",
+]
+IDS += [
+    "1.10",
+    "true",
+    "no",
+    "~",
+    "2025-10-20",
+    "_1",
+    "1__0",
+    "0x",
+    "' 5 '",
+    "' a '",
+    '"5\\n"',
+    "'\xa05'",
+    "'\u0665'",
+    "|\n  5\n",
+]
+IDS += ["9" * 5_000, "' '", '"a\\tb"', "0x 1"]
+
+
+def test_the_archive_reads_data_set_and_delivery_of_a_label_as_we_do(read, tmp_path):
+    texts = [LABEL.replace('"1"', written) for written in IDS]
+    texts += [LABEL.replace("my_set", written) for written in ("007", "2025_10", "' d '", "'d'", "1e3")]
+    read_there = read(labels=texts)["labels"]
+    for text, there in zip(texts, read_there, strict=True):
+        path = tmp_path / "label.yaml"
+        path.write_text(text)
+        if not all(map(str.strip, there)):
+            with pytest.raises(ConfigurationError, match="does not say"):
+                read_label(path)
+        else:
+            label = read_label(path)
+            assert [label.dataset, label.delivery_id] == there
