@@ -21,6 +21,7 @@ import attrs
 from upload_core.columns import CHUNK_ROWS, TextColumn, are_checksum_lines, lines_of
 from upload_core.errors import ConfigurationError, IndexProblemsError, SourceError, SourceMissingError
 from upload_core.files import FileTable
+from upload_core.pandas_reading import READ_AS_MISSING, parts_without_text
 from upload_core.text import printable
 
 if TYPE_CHECKING:
@@ -112,32 +113,16 @@ PATH_RULES: Final = (
     ),
 )
 
-# fmt: off
-_READ_AS_MISSING: Final = frozenset((
-    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-))
-# fmt: on
-
 WIRE_RULES: Final = (
     PathRule(
         "wire-missing-value",
-        _READ_AS_MISSING.__contains__,
+        READ_AS_MISSING.__contains__,
         "is read by this archive's validator as a missing value; rename the file or put it in a folder",
     ),
 )
 """Rules that hold only for archives whose validator reads the index with pandas' defaults."""
 
 _SIZE_LINES: Final = re.compile(r"(?:[0-9]{1,18}\n)*+")
-_NUMBER: Final = re.compile(
-    r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE | re.ASCII
-)
-_TRUTH: Final = re.compile("true|false", re.IGNORECASE | re.ASCII)
-
-READER_ROWS: Final = 2**18
-"""Rows that pandas' reader takes at a time, deciding anew whether a column holds numbers: the largest power of two
-below 2**20 through the number of columns, which is two or three (`TextReader.buffer_lines`); their length is no matter."""
-
 _PART: Final = r"(?!\.\.?(?:/|\n|\Z))[^/\\" + "\x00-\x1f\x7f-\x9f\ud800-\udfff" + r"]++"
 _CLEAN: Final = re.compile(f"(?![A-Za-z]:){_PART}(?:/{_PART})*+")
 """Nearly every path of a real index; one that matches and is short breaks none of `PATH_RULES` (0.3 us a path)."""
@@ -303,23 +288,16 @@ def _are_plain(lines: bytes) -> bool:
 
 def _of_wire(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
     for first, lines in _chunks(paths):
-        if lines is not None and _READ_AS_MISSING.isdisjoint(lines.split("\n")):
+        if lines is not None and READ_AS_MISSING.isdisjoint(lines.split("\n")):
             continue
         for row, path in enumerate(paths[first : first + CHUNK_ROWS], first):
             for rule in WIRE_RULES:
                 if path is not None and rule.breaks(path):
                     yield row, rule.name, rule.message
-    for first in range(0, len(paths), READER_ROWS):
-        end = min(first + READER_ROWS, len(paths))
-        if _are_all(_NUMBER, paths, first, end) or _are_all(_TRUTH, paths, first, end):
-            others = "all others" if len(paths) <= READER_ROWS else f"all others from row {first + 1:,} to {end:,}"
-            message = f"is, like {others}, read by this archive's validator as a number; put the files in a folder"
-            yield first, "wire-only-numbers", message
-
-
-def _are_all(pattern: re.Pattern[str], paths: Sequence[str | None], first: int, end: int) -> bool:
-    """True if each of these rows matches; nearly always the first does not, so no more than it is looked at."""
-    return all(path is not None and pattern.fullmatch(path) for path in (paths[row] for row in range(first, end)))
+    for first, end in parts_without_text(paths):
+        others = "all others" if end - first == len(paths) else f"all others from row {first + 1:,} to {end:,}"
+        message = f"is, like {others}, read by this archive's validator as a number; put the files in a folder"
+        yield first, "wire-only-numbers", message
 
 
 def _keys(paths: Sequence[str | None], folded: bool) -> Iterator[list[str]]:

@@ -5,7 +5,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.paths import HOSTILE, ODD
-from upload_core import index_check
 from upload_core.columns import TextColumn
 from upload_core.errors import ConfigurationError, IndexProblemsError, SourceError, SourceMissingError
 from upload_core.files import FileTable
@@ -239,7 +238,7 @@ def numbered(first, end):
     ],
 )
 def test_no_part_of_an_index_that_is_read_by_itself_may_be_all_numbers(monkeypatch, kind, paths, refused):
-    monkeypatch.setattr(index_check, "READER_ROWS", ROWS)
+    monkeypatch.setattr("upload_core.pandas_reading.READER_ROWS", ROWS)
     assert rules(kind(paths), strict_wire=True) == [(row, "wire-only-numbers") for row in refused]
     assert rules(kind(paths)) == []
 
