@@ -59,5 +59,9 @@ class DataRoot:
             return archive.put(source.relpath, body, checksum=source.checksum).etag or None
 
     def ls(self, key: str | Path | None = None) -> tuple[str, ...]:
-        """The names in a directory or under a prefix, sorted; raises `SourceMissingError` if there is no such place."""
-        return self._open().ls("" if key is None else str(key))
+        """The names in a directory or under a prefix, sorted; raises `SourceMissingError` if there is no such place.
+
+        The root itself is None, "" or ".".
+        """
+        # A path has no other text for the place it starts from, not even Path("").
+        return self._open().ls("" if key is None or str(key) == "." else str(key))

@@ -41,9 +41,9 @@ class ClientFile:
     state: Literal["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
     """How far it has come; the page on lifecycles says what each word means."""
     retries: int
-    """How many further attempts were made."""
+    """How many further attempts were made after the first, since the file last got a new chance."""
     max_retries: int
-    """How many are allowed."""
+    """How many are allowed: the session's setting; once the file was given up no more than were made, since none is left."""
     message: str | None = None
     """Why it failed or is invalid, in the words of whoever found out."""
     checksum: str | None = None

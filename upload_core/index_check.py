@@ -21,6 +21,7 @@ import attrs
 from upload_core.columns import CHUNK_ROWS, TextColumn, are_checksum_lines, lines_of
 from upload_core.errors import ConfigurationError, IndexProblemsError, SourceError, SourceMissingError
 from upload_core.files import FileTable
+from upload_core.pandas_reading import READ_AS_MISSING, parts_without_text
 from upload_core.text import printable
 
 if TYPE_CHECKING:
@@ -112,26 +113,16 @@ PATH_RULES: Final = (
     ),
 )
 
-# fmt: off
-_READ_AS_MISSING: Final = frozenset((
-    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-))
-# fmt: on
-
 WIRE_RULES: Final = (
     PathRule(
         "wire-missing-value",
-        _READ_AS_MISSING.__contains__,
+        READ_AS_MISSING.__contains__,
         "is read by this archive's validator as a missing value; rename the file or put it in a folder",
     ),
 )
 """Rules that hold only for archives whose validator reads the index with pandas' defaults."""
 
 _SIZE_LINES: Final = re.compile(r"(?:[0-9]{1,18}\n)*+")
-_NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|infinity)\s*", re.IGNORECASE)
-_TRUTH: Final = frozenset(["True", "TRUE", "true", "False", "FALSE", "false"])
-
 _PART: Final = r"(?!\.\.?(?:/|\n|\Z))[^/\\" + "\x00-\x1f\x7f-\x9f\ud800-\udfff" + r"]++"
 _CLEAN: Final = re.compile(f"(?![A-Za-z]:){_PART}(?:/{_PART})*+")
 """Nearly every path of a real index; one that matches and is short breaks none of `PATH_RULES` (0.3 us a path)."""
@@ -297,17 +288,16 @@ def _are_plain(lines: bytes) -> bool:
 
 def _of_wire(paths: Sequence[str | None]) -> Iterator[tuple[int, str, str]]:
     for first, lines in _chunks(paths):
-        if lines is not None and _READ_AS_MISSING.isdisjoint(lines.split("\n")):
+        if lines is not None and READ_AS_MISSING.isdisjoint(lines.split("\n")):
             continue
         for row, path in enumerate(paths[first : first + CHUNK_ROWS], first):
             for rule in WIRE_RULES:
                 if path is not None and rule.breaks(path):
                     yield row, rule.name, rule.message
-    if paths and (
-        all(path is not None and _NUMBER.fullmatch(path) for path in paths) or all(path in _TRUTH for path in paths)
-    ):
-        message = "is, like all others, read by this archive's validator as a number; put the files in a folder"
-        yield 0, "wire-only-numbers", message
+    for first, end in parts_without_text(paths):
+        others = "all others" if end - first == len(paths) else f"all others from row {first + 1:,} to {end:,}"
+        message = f"is, like {others}, read by this archive's validator as a number; put the files in a folder"
+        yield first, "wire-only-numbers", message
 
 
 def _keys(paths: Sequence[str | None], folded: bool) -> Iterator[list[str]]:

@@ -48,14 +48,14 @@ class SentBytes:
 
 def client_file(delivery: Delivery, file: int, root: str, max_retries: int) -> ClientFile:
     """A copy of one row, with its place below `root`."""
-    relpath = delivery.table.path(file)
+    relpath, retries = delivery.table.path(file), delivery.retries[file]
     return ClientFile(
         abspath=f"{root.rstrip('/')}/{relpath}",
         relpath=relpath,
         state=delivery.state_of(file),
-        # one that was given up early has no retry left to spend
-        retries=max_retries if delivery.states[file] == ABANDONED else delivery.retries[file],
-        max_retries=max_retries,
+        retries=retries,
+        # Callers take retries < max_retries for another attempt to come; a file that was given up early gets none.
+        max_retries=retries if delivery.states[file] == ABANDONED else max_retries,
         message=delivery.message_of(file),
         checksum=delivery.table.checksum(file),
     )

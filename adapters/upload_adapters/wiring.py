@@ -65,7 +65,7 @@ class Place:
     archive_limits: Callable[[Limits], Limits] | None = None
     reconnect: Callable[[], None] | None = None
     strict_wire: bool = False
-    """Whether the archive's validator cannot read every index that is one (see `index_check`)."""
+    """Whether the archive's validator reads the label, and cannot read every index that is one (see `index_check`)."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
     sources: Mapping[str, Callable[[str], Source]] = attrs.field(factory=dict)
     """By scheme: sources that this archive reads as its own identity; others are opened as without a delivery."""
@@ -320,7 +320,7 @@ def _assembled(
     console: TerminalConsole,
 ) -> Ports:
     if label is not None:
-        label.demand(request.dataset, request.delivery_id)
+        label.demand(request.dataset, request.delivery_id, as_written=not place.strict_wire)
     user, host = user_at_host()
     return Ports(
         journal=DirectoryJournal(journal),

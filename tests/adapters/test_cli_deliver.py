@@ -186,6 +186,17 @@ def test_label_and_sample_arrive_where_the_protocol_says(desk):
     assert (desk.root / ".upload-core" / "d-1-sample").is_dir()
 
 
+def test_a_label_names_a_delivery_as_in_aws_and_a_directory_takes_its_id_as_written_too(desk):
+    (desk.root / "label.yaml").write_text("dataset: d\ndelivery_id: 2025_10\n")
+    labelled = ["deliver", "data", "index.csv", "--label", "label.yaml", "--to", f"file://{desk.root}/archive"]
+    assert desk.run(*labelled).returncode == 0
+    assert (desk.root / "archive" / "d-202510-control" / "d-202510-label.yaml").exists()
+    for written in ("202510", "2025_10"):
+        assert desk.run(*labelled, "--delivery-id", written).returncode == 0
+    assert contents(desk.root / "archive" / "d-2025_10-staging") == contents(desk.data)
+    assert desk.run(*labelled, "--delivery-id", "2025-10").returncode == 2
+
+
 def test_a_journal_of_another_delivery_is_refused(desk):
     assert desk.run(*desk.deliver, "--journal", "j").returncode == 0
     done = desk.run(*desk.deliver, "--journal", "j", "--delivery-id", "2", "--json")

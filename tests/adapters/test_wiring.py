@@ -11,7 +11,7 @@ from tests.command_line import contents
 from upload_adapters import wiring
 from upload_adapters.local import DirectoryArchive
 from upload_adapters.source_directory import DirectorySource
-from upload_core import Bucket, UploadClient
+from upload_core import Bucket, DataRoot, UploadClient
 from upload_core.errors import ConfigurationError
 from upload_core.wiring import GROUP, WiringRequest, default_wiring
 
@@ -120,6 +120,14 @@ def test_a_journal_is_enough_to_go_on_even_if_the_data_moved(data):
     assert wiring.recorded(Path("j"))[1] == str(moved)
     assert wiring.wire_journal("j", {}).source.name == str(moved)
     assert contents(data.parent / "archive" / "d-1-staging") == contents(moved)
+
+
+@pytest.mark.parametrize("root", [None, "", ".", Path(), Path("."), Path("")])
+def test_a_data_root_lists_itself_under_every_name_that_a_path_has_for_it(data, root):
+    (data / "deep").mkdir()
+    bucket = Bucket(f"file://{data}")
+    assert DataRoot(data).ls(root) == DataRoot(bucket).ls(root) == ("a b.txt", "deep")
+    assert DataRoot(data).ls(Path("deep")) == ()
 
 
 def test_a_label_is_read_again_at_resume_and_must_still_be_there(data):

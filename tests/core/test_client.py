@@ -281,8 +281,30 @@ def test_a_file_that_succeeds_at_a_retry_is_valid_and_its_retries_are_told(world
 
 def test_an_object_that_is_refused_for_good_is_not_tried_again(world):
     tried = failing(world, "d/003.dat", ArchiveError("the name is not allowed"))
-    assert world.client(max_retries=9).run().exit_code == 1
+    client = world.client(max_retries=9)
+    assert client.run().exit_code == 1
     assert tried.count("d/003.dat") == 1
+    file = client.file("d/003.dat")
+    assert (file.state, file.retries, file.max_retries) == ("failed", 0, 0), "none was made, and none is allowed"
+    assert (file.no_retry, file.can_transfer, file.is_complete) == (True, False, True)
+    assert (client.file("d/004.dat").retries, client.file("d/004.dat").max_retries) == (0, 9)
+
+
+def test_a_file_that_is_given_up_after_some_retries_tells_how_many_they_were(world):
+    errors = [SourceChangedError("it is being rewritten")] * 2 + [ArchiveError("the name is not allowed")]
+
+    def before(port, method, args):
+        if (port, method) == ("archive", "put") and args[0] == "d/003.dat" and errors:
+            raise errors.pop(0)
+
+    world.calls.before = before
+    client = world.client(max_retries=9)
+    assert client.run().exit_code == 1
+    file = client.file("d/003.dat")
+    assert (file.state, file.retries, file.max_retries, file.no_retry) == ("failed", 2, 2, True)
+    client.dump_state()
+    [(_, rows)] = world.ports.dump.dumps.items()
+    assert {row[0]: row[2] for row in rows}["d/003.dat"] == "2"
 
 
 def test_n_threads_is_how_many_files_are_under_way_at_a_time(world):

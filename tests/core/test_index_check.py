@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.paths import HOSTILE, ODD
+from upload_core.columns import TextColumn
 from upload_core.errors import ConfigurationError, IndexProblemsError, SourceError, SourceMissingError
 from upload_core.files import FileTable
 from upload_core.index_check import (
@@ -199,11 +200,70 @@ def test_names_that_pandas_takes_for_missing_are_refused_by_archives_that_read_w
     assert rules(["a", path]) == []
 
 
-@pytest.mark.parametrize("paths", [["1", "00123", "1e5"], ["-1.5", ".5", "inf"], ["true", "false"], [" 12 "]])
+NUMBERS = [["1", "00123", "1e5"], ["-1.5", ".5", "inf"], ["true", "false"], ["tRuE"], [" 12 "]]
+
+
+@pytest.mark.parametrize("paths", NUMBERS)
 def test_an_index_of_only_numbers_is_refused_by_archives_that_read_with_pandas(paths):
     assert rules(paths, strict_wire=True) == [(1, "wire-only-numbers")]
     assert rules([*paths, "a"], strict_wire=True) == []
     assert rules(paths) == []
+
+
+@pytest.mark.parametrize("digits", ["\u0661", "1\xa0", "1_0", "0x10", "1e", "e5", "1.2.3", "infinit", "1j"])
+def test_what_pandas_does_not_take_for_a_number_is_a_name(digits):
+    assert rules([digits], strict_wire=True) == []
+
+
+ROWS = 5_000
+TEXTS = [f"f{row}" for row in range(ROWS)]
+
+
+def numbered(first, end):
+    return [f"{row:07d}" for row in range(first, end)]
+
+
+@pytest.mark.parametrize("kind", [list, TextColumn.of])
+@pytest.mark.parametrize(
+    ("paths", "refused"),
+    [
+        ([*numbered(0, ROWS), "x"], [1]),
+        ([*numbered(0, ROWS - 1), "x"], []),
+        ([*numbered(0, ROWS - 1), "x", "y"], []),
+        ([*TEXTS, "7"], [ROWS + 1]),
+        ([*TEXTS, "7", "x"], []),
+        ([*TEXTS[1:], "7"], []),
+        (["x", *numbered(1, 2 * ROWS), "y"], [ROWS + 1]),
+        ([*numbered(0, ROWS), "true"], [1, ROWS + 1]),
+    ],
+)
+def test_no_part_of_an_index_that_is_read_by_itself_may_be_all_numbers(monkeypatch, kind, paths, refused):
+    monkeypatch.setattr("upload_core.pandas_reading.READER_ROWS", ROWS)
+    assert rules(kind(paths), strict_wire=True) == [(row, "wire-only-numbers") for row in refused]
+    assert rules(kind(paths)) == []
+
+
+def test_a_message_about_a_part_names_its_rows():
+    [found] = problems([*(f"f{row}" for row in range(1 << 18)), "7", "8"], strict_wire=True)
+    assert str(found) == (
+        'row 262145, "7": is, like all others from row 262,145 to 262,146, read by this archive\'s validator as a '
+        "number; put the files in a folder"
+    )
+    [found] = problems(["7", "8"], strict_wire=True)
+    assert "is, like all others, read by" in str(found)
+
+
+def test_one_path_of_a_part_is_nearly_always_enough():
+    class Counted(list[str]):
+        asked = 0
+
+        def __getitem__(self, key):
+            self.asked += isinstance(key, int)
+            return super().__getitem__(key)
+
+    paths = Counted(f"f{row}" for row in range(3 << 18))
+    assert rules(paths, strict_wire=True) == []
+    assert paths.asked == 2 * 3, "numbers, and truth"
 
 
 # ── against the source ───────────────────────────────────────────────────────────────────────────

@@ -61,14 +61,15 @@ class RealArchive:
         python: Path,
         *,
         transfer_type: str = "staging",
+        delivery: str = DELIVERY,
         accepted_label: str = LABEL,
         validator: Mapping[str, float] = QUICK,
         lock_staleness_s: int = 3600,
         emulator: Settings | None = None,
     ) -> None:
         self.transfer_type = transfer_type
-        self.transfer = f"{STEM}-{DATASET}-{DELIVERY}-{transfer_type}".replace("_", "-")
-        self.control = f"{STEM}-{DATASET}-{DELIVERY}-control--{ZONE}--x-s3".replace("_", "-")
+        self.transfer = f"{STEM}-{DATASET}-{delivery}-{transfer_type}".replace("_", "-")
+        self.control = f"{STEM}-{DATASET}-{delivery}-control--{ZONE}--x-s3".replace("_", "-")
         self.aws = Emulator(emulator)
         side = [str(python), str(SIDE)]
         aws_variables = self.aws.environment()
@@ -89,7 +90,7 @@ class RealArchive:
         for name in (self.transfer, self.control, CONFIG_BUCKET):
             self.aws.store.create_bucket(name)
         self.aws.place(CONFIG_BUCKET, "task-configs/default-task-config.yaml", TASK_CONFIG.encode())
-        self.aws.place(CONFIG_BUCKET, f"labels/accepted/{DATASET}-{DELIVERY}-label.yaml", accepted_label.encode())
+        self.aws.place(CONFIG_BUCKET, f"labels/accepted/{DATASET}-{delivery}-label.yaml", accepted_label.encode())
 
     def close(self) -> None:
         self.aws.close()

@@ -1,9 +1,10 @@
 """What the archive deploys around its public package: the init function's handler and the validator's container.
 
-Runs in the environment of `requirements.txt`, as `archive_side.py function` (payload on stdin, answer on stdout) and as
-`archive_side.py container`. Rule: everything that decides is the unmodified package; here is only what starts it.
+Runs in the environment of `requirements.txt`, as `archive_side.py function` (payload on stdin, answer on stdout), as
+`archive_side.py container`, and as `archive_side.py reader` (texts on stdin, what is read from them on stdout). Rule: everything that decides is the unmodified package; here is only what starts it.
 """
 
+import io
 import json
 import os
 import sys
@@ -34,5 +35,22 @@ def container() -> None:
     print(f"ended: {session.exception!r}", flush=True)
 
 
+def reader() -> None:
+    """The paths of each index, None for one that the validator cannot read; data set and delivery of each label."""
+    from mast_transfer_tools.labels import Label
+    from mast_transfer_tools.server.core import parse_index_file
+
+    def paths_of(index: str) -> list[str] | None:
+        try:
+            return list(parse_index_file(io.BytesIO(index.encode()), labels[0])["path"])
+        except TypeError:  # a path that is no text
+            return None
+
+    texts = json.load(sys.stdin)
+    labels = [Label.from_text(text) for text in texts["labels"]]
+    read = {"labels": [[label.dataset, str(label.delivery_id)] for label in labels]}
+    json.dump({**read, "indexes": [paths_of(index) for index in texts["indexes"]]}, sys.stdout)
+
+
 if __name__ == "__main__":
-    {"function": function, "container": container}[sys.argv[1]]()
+    {"function": function, "container": container, "reader": reader}[sys.argv[1]]()

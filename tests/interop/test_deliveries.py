@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.interop.archive import LABEL
 from tests.interop.provider import BAD_ASDF, GOOD_ASDF
 
 MIB = 1 << 20
@@ -151,6 +152,15 @@ def test_from_a_bucket_the_files_go_to_the_archive_without_passing_through_us(ar
     assert (ended.code, ended.summary["outcome"]) == (0, "complete"), ended.stderr
     archive.assert_delivered(files)
     assert not [path for path in archive.sent() if files[path]]
+
+
+def test_a_delivery_named_by_a_number_in_its_label_goes_to_the_places_that_the_archive_made_for_it(archives, providers):
+    label = LABEL.replace('"1"', "2025_10")
+    archive = archives(delivery="202510", accepted_label=label)
+    files = some_files(2)
+    ended = providers(archive, files, label=label).deliver()
+    assert ended.code == 0, ended.stderr
+    archive.assert_delivered(files)
 
 
 def test_a_refused_label_ends_the_delivery_with_the_validators_reason(archives, providers):

@@ -548,3 +548,12 @@ def test_no_secret_of_the_environment_reaches_the_settings(archive, monkeypatch)
 def test_a_request_names_what_wiring_has_to_know():
     with pytest.raises(ConfigurationError, match=r"mast\.toml"):
         wire(WiringRequest("d", "1", "staging", "."))
+
+
+def test_an_id_is_not_meant_as_it_is_written_where_the_archive_reads_the_label(archive, aws):
+    (archive.root / "label.yaml").write_text(f"dataset: {DATASET}\ndelivery_id: 2025_10\n")
+    request = WiringRequest(DATASET, "2025_10", "staging", archive.source, str(archive.toml), label="label.yaml")
+    with pytest.raises(ConfigurationError, match="so the archive reads '2025_10'"):
+        wire(request)
+    assert wire(attrs.evolve(request, delivery_id="202510")).label
+    assert aws.log() == []
