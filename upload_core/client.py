@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from upload_core import commands as cmd
 from upload_core import events as ev
+from upload_core.closing import record_crash
 from upload_core.delivery import Delivery
 from upload_core.engine import Engine
 from upload_core.errors import (
@@ -479,7 +480,7 @@ class UploadClient:
             self._unrecorded_end = ("interrupted", "journal")
         elif engine is not None and engine.opened:
             with suppress(Exception):  # one failure is enough to report; the other must not keep us from giving back
-                engine.crash(exception)
+                record_crash(engine, exception)
         elif not self.done:
             self._unrecorded_end = ("crashed", "error")
         self._close("crashed", "error", f"{type(exception).__name__}: {exception}")

@@ -88,7 +88,7 @@ def _hear_last_words(engine: Engine, wait_s: float) -> None:
         engine.insist(partial(engine.hear, final=True))
 
 
-def crash(engine: Engine, exception: BaseException) -> None:
+def record_crash(engine: Engine, exception: BaseException) -> None:
     """Record why the client cannot go on, then leave it in our log; a validator at work is told to stop, and not heard."""
     delivery, facts = engine.delivery, engine.delivery.facts
     now_ms, kind = engine.now_ms(), type(exception).__name__

@@ -254,15 +254,12 @@ class Delivery:
             elif isinstance(event, ev.PipelineAccepted):
                 self.run_accepted_ms = time_ms
             elif isinstance(event, ev.ValidatorLogRead) and event.verdicts:
-                self._note_pace(event.verdicts, time_ms)
+                passed_s = max(1.0, (time_ms - self._judged_ms) / 1000) if self._judged_ms else 1.0
+                self.verdicts_per_s = max(event.verdicts / passed_s, self.verdicts_per_s * _PACE_KEPT)
+                self._judged_ms = time_ms
             if isinstance(event, ev.IndexRevised):
                 self._extend(event.files - len(self.states))
         self.facts.seq += 1
-
-    def _note_pace(self, verdicts: int, time_ms: int) -> None:
-        passed_s = max(1.0, (time_ms - self._judged_ms) / 1000) if self._judged_ms else 1.0
-        self.verdicts_per_s = max(verdicts / passed_s, self.verdicts_per_s * _PACE_KEPT)
-        self._judged_ms = time_ms
 
     def _set(self, event: ev.Event, file: int, new: int) -> None:
         old = self.states[file]

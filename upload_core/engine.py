@@ -14,7 +14,7 @@ from upload_core import commands as cmd
 from upload_core import effects as fx
 from upload_core import events as ev
 from upload_core import jobs, wire
-from upload_core.closing import crash, end
+from upload_core.closing import end
 from upload_core.concurrency import INTERVAL_S, Concurrency
 from upload_core.conversation import Conversation
 from upload_core.delivery import Delivery
@@ -380,9 +380,7 @@ class Engine:
         facts = self.delivery.facts
         if not facts.lock_etag:
             if self.delivery.client_state != "connecting":
-                raise LockLostError(
-                    "the lock was given back, and a session goes on only with it; resume to take it again"
-                )
+                raise LockLostError("the lock was given back, and nothing is done without it; resume takes it again")
         elif self.now_ms() - facts.lock_ms > self.delivery.limits.lock_staleness_s * 500:
             self.renew_lock()
 
@@ -474,10 +472,6 @@ class Engine:
     def stop_wanted(self) -> bool:
         """Whether an end was asked for."""
         return self._stop_reason is not None
-
-    def crash(self, exception: BaseException) -> None:
-        """Record that the client cannot go on, and say so in our log if that is possible."""
-        crash(self, exception)
 
     @property
     def opened(self) -> bool:
