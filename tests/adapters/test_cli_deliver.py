@@ -1,11 +1,13 @@
 """Deliveries by the command line, with real processes: what arrives, what is printed where, and the exit code."""
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.command_line import Desk, contents, last_json
+from tests.command_line import COMMAND, Desk, contents, environment, last_json
 
 KEYS = ["outcome", "exit_code", "counts", "files", "retries", "bytes", "seconds", "journal", "failed"]
 STATES = ["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
@@ -231,3 +233,41 @@ def test_duplicates_by_case_need_permission(desk):
     assert desk.run(*desk.deliver).returncode == 2
     assert desk.run(*desk.deliver, "--allow-case-duplicates").returncode == 0
     assert desk.equal()
+
+
+def advised(desk: Desk, said: str) -> list[str]:
+    """The arguments of the command that stands on the last line."""
+    words = shlex.split(said.splitlines()[-1])
+    assert words[0] == "upload-core", said
+    return words[1:]
+
+
+def test_what_resume_says_to_type_next_delivers_what_was_mended(desk):
+    (desk.data / "bad 1").write_text("bad")
+    desk.index()
+    assert desk.run(*desk.deliver_slowly, "--sample").returncode == 1
+    done = desk.run("resume", ".upload-core/d-1-sample")
+    assert done.returncode == 1
+    again = advised(desk, done.stderr)
+    assert again[:3] == ["deliver", "data", "index.csv"]
+    assert {"--sample", "--check"} <= set(again)
+    assert "--journal" not in again
+    (desk.root / "slow.py").write_text("def check(path, relpath):\n    return []\n")
+    (desk.data / "bad 1").write_text("mended")
+    desk.index()
+    mended = desk.run(*again, "--json")
+    assert mended.returncode == 0, mended.stderr
+    assert last_json(mended.stdout)["bytes"] == len("mended")
+
+
+def test_the_advice_of_resume_goes_to_where_the_check_is_found_and_to_the_journal_that_was_named(desk):
+    (desk.data / "bad 1").write_text("bad")
+    desk.index()
+    assert desk.run(*desk.deliver_slowly, "--journal", "j").returncode == 1
+    (desk.root / "elsewhere").mkdir()
+    done = subprocess.run(
+        [*COMMAND, "resume", "../j"], cwd=desk.root / "elsewhere", env=environment(), capture_output=True, text=True
+    )
+    line = done.stderr.splitlines()[-1]
+    assert line.strip().startswith(f"cd {desk.root} && upload-core deliver {desk.data} {desk.root}/index.csv ")
+    assert f"--journal {desk.root}/j " in line

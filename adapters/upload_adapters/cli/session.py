@@ -77,13 +77,13 @@ def run(
     as_json: bool,
     verbosity: int = 0,
     windows: Windows | None = None,
-    again: str = "",
+    again: str,
     metrics: str | None = None,
     on_finish: str | None = None,
 ) -> int:
     """Drive the client to its end, whatever that is, say how it ended, and return the exit code.
 
-    `again` is the command that delivers what is mended, unless resuming does.
+    `again` is the command that delivers what is mended: it reads the index, which resuming does not.
     """
     if as_json:
         interrupts.last_words = lambda: _interrupted_now(client)
