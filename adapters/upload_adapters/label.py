@@ -12,7 +12,7 @@ import attrs
 import yaml
 
 from upload_core.errors import ConfigurationError
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 
 LABEL_BYTES_MAX: Final = 1024 * 1024
 """A label describes a delivery in a page or two of YAML; anything longer is another file by mistake."""
@@ -35,8 +35,8 @@ class Label:
         ):
             if mine != given:
                 raise ConfigurationError(
-                    f"the label {self.path} is for another delivery: its {name} is {printable(mine, 100)!r}, not "
-                    f"{printable(given, 100)!r}; name the right label, or leave out what it says already"
+                    f"the label {self.path} is for another delivery: its {name} is {quoted(mine, 100)}, not "
+                    f"{quoted(given, 100)}; name the right label, or leave out what it says already"
                 )
 
 

@@ -37,7 +37,7 @@ from upload_core import events as ev
 from upload_core.dataroot import Bucket
 from upload_core.errors import ConfigurationError
 from upload_core.ports import Archive, Clock, ControlBucket, Dispatcher, Identity, Limits, Pipeline, Ports, Source
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 from upload_core.wiring import Wiring, WiringRequest
 
 TO_VARIABLE: Final = "UPLOAD_CORE_TO"
@@ -130,7 +130,7 @@ def _s3_archive(url: str) -> Archive:
 
 def _no_place(url: str, request: WiringRequest, check: Check | None) -> Place:
     raise ConfigurationError(
-        f"a delivery to AWS needs the archive's deployment file, not {printable(url, 300)!r}; pass to='mast.toml'"
+        f"a delivery to AWS needs the archive's deployment file, not {quoted(url, 300)}; pass to='mast.toml'"
     )
 
 
@@ -168,7 +168,7 @@ def _scheme_of(url: str) -> Scheme:
     hint = (
         "" if separator else f"; for a directory write file://{quote(os.path.abspath(url))}, for AWS name a mast.toml"
     )
-    raise ConfigurationError(f"{printable(url, 300)!r} names no archive that is known here (known: {known}){hint}")
+    raise ConfigurationError(f"{quoted(url, 300)} names no archive that is known here (known: {known}){hint}")
 
 
 # --- what hosts and the core call ----------------------------------------------------------------
@@ -377,7 +377,7 @@ def load_check(spec: str, directory: str | None) -> Check:
     """
     module_name, separator, name = spec.partition(":")
     if not (separator and module_name and name):
-        raise ConfigurationError(f"the check {printable(spec, 200)!r} must be written package.module:function")
+        raise ConfigurationError(f"the check {quoted(spec, 200)} must be written package.module:function")
     if directory is not None and directory not in sys.path:
         sys.path.append(directory)
     try:
@@ -386,9 +386,9 @@ def load_check(spec: str, directory: str | None) -> Check:
             found = getattr(found, part)
     except (ImportError, AttributeError, SyntaxError) as error:
         where = f" (looked in {directory} as well)" if directory else ""
-        raise ConfigurationError(f"the check {printable(spec, 200)!r} cannot be imported: {error}{where}") from error
+        raise ConfigurationError(f"the check {quoted(spec, 200)} cannot be imported: {error}{where}") from error
     if not callable(found):
-        raise ConfigurationError(f"the check {printable(spec, 200)!r} is no function")
+        raise ConfigurationError(f"the check {quoted(spec, 200)} is no function")
     check: Check = found
     return check
 

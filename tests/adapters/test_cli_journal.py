@@ -164,6 +164,12 @@ def test_a_place_without_a_journal_is_a_usage_error(finished, command):
     assert last_json(done.stdout)["exit_code"] == 2
 
 
+def test_the_story_of_no_file_shows_the_name_as_it_may_be_shown(finished):
+    done = finished.run("history", str(finished.journal), "new\nline")
+    assert done.returncode == 2
+    assert "'new\\x0aline' is not in the index" in done.stderr
+
+
 # --- verify ---
 
 

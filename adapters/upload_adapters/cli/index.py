@@ -92,9 +92,11 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
             ) from error
     left_out = [(s.relpath, s.reason) for s in scan.skipped if s.reason != "is excluded"] + list(map(tuple, unreadable))
     for relpath, reason in left_out[:NAMES_MAX]:
-        console.message(f"left out: {relpath}: {reason}", "error")
+        console.message(f"left out: {printable(relpath)}: {reason}", "error")
     if len(left_out) > NAMES_MAX:
         console.message(f"left out: {len(left_out) - NAMES_MAX:,} more", "error")
+    if not columns.paths:
+        console.message(f"{printable(source, 300)} has no file to deliver; an index of none is refused", "warning")
     told = f"{files(len(columns.paths))}, {size(sum(s for s in columns.sizes or () if isinstance(s, int)))}"
     console.message(told + (f"; {believed:,} unchanged, not read again" if believed else ""), "info")
     return 1 if left_out else 0

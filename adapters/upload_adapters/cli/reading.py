@@ -13,7 +13,7 @@ from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
 from upload_core.errors import ConfigurationError
 from upload_core.journal import Record
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 from upload_core.timestamps import iso, parse_iso
 
 DAY_MS: Final = 24 * 3600 * 1000
@@ -51,7 +51,7 @@ def moment(text: str, last_ms: int) -> int:
     except ValueError:
         pass
     raise ConfigurationError(
-        f"{printable(text, 60)!r} is no moment: write a record's number, 12:34:56, 2026-11-22T12:34:56.789Z (UTC), or session:2"
+        f"{quoted(text, 60)} is no moment: write a record's number, 12:34:56, 2026-11-22T12:34:56.789Z (UTC), or session:2"
     )
 
 
