@@ -91,7 +91,9 @@ def test_a_journal_is_looked_at_with_the_archive_it_was_begun_for(tmp_path):
     code, found = examined(str(desk.journal))
     assert (code, found["journal"][0]) == (7, "fail")
     assert "damaged" in found["journal"][1]
-    assert examined(str(tmp_path / "nowhere"))[0] == 2
+    assert "settings" not in found
+    code, found = examined(str(tmp_path / "nowhere"))
+    assert (code, found["journal"][0], "settings" in found) == (2, "fail", False)
 
 
 def test_a_journal_at_work_is_not_disturbed(tmp_path):
