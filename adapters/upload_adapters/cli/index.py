@@ -15,6 +15,7 @@ from upload_adapters.checksums.cache import ChecksumCache
 from upload_adapters.cli.exit_codes import INTERRUPTED
 from upload_adapters.cli.options import no_color_option
 from upload_adapters.cli.output import files, size
+from upload_adapters.cli.reading import CHECKSUMS
 from upload_adapters.console import TerminalConsole
 from upload_adapters.durable import unfinished
 from upload_adapters.index_file import write_index
@@ -105,7 +106,7 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
 def _beside(output: str) -> Path:
     """Where the CRC32s of an index's files are remembered."""
     place = Path(output).absolute()
-    return place.parent / JOURNALS / f"{place.name}.checksums"
+    return place.parent / JOURNALS / f"{place.name}{CHECKSUMS}"
 
 
 def _own_files(root: str, output: str | None) -> frozenset[str]:
