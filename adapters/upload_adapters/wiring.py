@@ -202,7 +202,7 @@ def wire(request: WiringRequest) -> Ports:
     if deployments.is_deployment(to):
         place = _aws_place(deployments.load(to, request.settings), request, check, console)
     else:
-        _demand_no_settings(request.settings, to)
+        demand_no_settings(request.settings, to)
         place = _scheme_of(to).place(to, request, check)
     return _assembled(place, request, _source_for(place, request.source), journal, label, settings, console)
 
@@ -259,7 +259,7 @@ def _recorded_place(
 ) -> Place:
     """The archive's side of a delivery that was begun before; raises `ConfigurationError` if it is another one now."""
     if not created.archive.startswith(deployments.SCHEME):
-        _demand_no_settings(request.settings, created.archive)
+        demand_no_settings(request.settings, created.archive)
         return _scheme_of(created.archive).place(created.archive, request, check)
     configured = deployments.load_recorded(created.settings, request.to, request.settings)
     place = _aws_place(configured, request, check, console)
@@ -267,7 +267,8 @@ def _recorded_place(
     return place
 
 
-def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
+def demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
+    """Raises `ConfigurationError` if an archive that is no deployment is given settings of one."""
     if settings:
         raise ConfigurationError(
             f"{printable(next(iter(settings)), 100)} is a setting of a deployment (mast.toml); {printable(archive, 300)} has none"
