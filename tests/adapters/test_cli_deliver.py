@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import COMMAND, Desk, contents, environment, last_json
+from upload_adapters.journal_file import DirectoryJournal
 
 KEYS = ["outcome", "exit_code", "counts", "files", "retries", "bytes", "seconds", "journal", "failed"]
 STATES = ["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
@@ -194,6 +195,43 @@ def test_a_journal_of_another_delivery_is_refused(desk):
     assert done.returncode == 2
     assert "another delivery" in done.stderr
     assert last_json(done.stdout)["outcome"] == "refused"
+
+
+NO_PLACES = {
+    "file": "there is a file of that name",
+    "file/below": "a part of its path is a file",
+    "/proc/nowhere": "nothing can be made there",
+}
+
+
+@pytest.mark.parametrize("place", NO_PLACES)
+def test_where_no_journal_can_be_another_place_is_asked_for_and_no_resume(desk, place):
+    (desk.root / "file").touch()
+    done = desk.run(*desk.deliver, "--journal", place, "--json")
+    assert done.returncode == 2, done.stderr
+    assert NO_PLACES[place] in done.stderr
+    assert "name another place with --journal DIR" in done.stderr
+    assert "resume" not in done.stderr
+    assert last_json(done.stdout)["counts"] is None
+
+
+def test_what_an_unopened_journal_says_of_the_files_is_not_made_up(desk):
+    assert desk.run(*desk.deliver).returncode == 0
+    (desk.data / "new").write_text("new")
+    desk.index()
+    journal = DirectoryJournal(desk.journal)
+    journal.open()
+    try:
+        for command in (desk.deliver, ["resume", str(desk.journal)]):
+            done = desk.run(*command, "--json")
+            assert done.returncode == 4
+            refused = last_json(done.stdout)
+            assert (refused["counts"], refused["retries"]) == (None, None)
+            assert refused["files"] in (13, None)
+    finally:
+        journal.close()
+    (desk.data / "new").unlink()
+    assert [last_json(desk.run(*desk.deliver, "--json").stdout)[key] for key in ("counts", "files")] == [None, None]
 
 
 def test_a_damaged_journal_is_exit_code_7_and_left_alone(desk):

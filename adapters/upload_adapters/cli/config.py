@@ -13,7 +13,6 @@ from upload_adapters.cli.options import setting_option
 from upload_adapters.cli.output import write_cells, write_json, write_line
 from upload_adapters.wiring import TO_VARIABLE, demand_no_settings, directory_of
 
-
 VALUE_WIDTH: Final = 40
 """Longer values move their origin to the right instead of all others."""
 

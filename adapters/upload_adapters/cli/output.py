@@ -16,7 +16,6 @@ import click
 from upload_adapters.cli.exit_codes import BUG, INTERRUPTED, OUTCOMES, exit_code_of_error
 from upload_adapters.console import TerminalConsole
 from upload_core.errors import IndexProblemsError
-from upload_core.lifecycle import PUBLIC_STATES
 from upload_core.outcomes import Summary
 from upload_core.text import printable
 
@@ -78,13 +77,16 @@ def write_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> No
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """The object that `--json` prints for a session; `message` and `copy_jobs` are there only if there is something to say."""
+    """The object that `--json` prints for a session; `message` and `copy_jobs` are there only if there is something to say.
+
+    Without `counts` nothing is known of the files: the command ended before it had read the journal, or the index.
+    """
     data: dict[str, Any] = {
         "outcome": summary.outcome,
         "exit_code": summary.exit_code,
-        "counts": summary.counts,
-        "files": summary.files,
-        "retries": summary.retries,
+        "counts": summary.counts or None,
+        "files": summary.files or None,
+        "retries": summary.retries if summary.counts else None,
         "bytes": summary.bytes,
         "seconds": summary.seconds,
         "journal": summary.journal,
@@ -99,8 +101,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 
 def empty_summary(code: int, message: str, journal: str = "") -> Summary:
     """The summary of a command that ended before there was a delivery."""
-    counts: dict[str, int] = dict.fromkeys(PUBLIC_STATES, 0)
-    return Summary(OUTCOMES[code], code, counts, 0, 0, 0, 0.0, journal, [], message=message)
+    return Summary(OUTCOMES[code], code, {}, 0, 0, 0, 0.0, journal, [], message=message)
 
 
 def problems_json(error: IndexProblemsError) -> list[dict[str, Any]]:

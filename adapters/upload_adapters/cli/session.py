@@ -128,11 +128,17 @@ def _ended_by(error: Exception, client: UploadClient) -> Summary:
     code = exit_code_of_error(error)
     recorded = client.summary().outcome if client.delivery.facts.session else ""
     outcome = OUTCOMES[code] if code in (0, 2, 7) or not recorded else recorded
-    return replace(client.summary(), outcome=outcome, exit_code=code, message=explain(error))
+    return replace(_known(client), outcome=outcome, exit_code=code, message=explain(error))
+
+
+def _known(client: UploadClient) -> Summary:
+    """The client's summary; without counts until it has opened its journal, which may know that files are valid."""
+    summary = client.summary()
+    return summary if client.delivery.facts.session else replace(summary, counts={})
 
 
 def _interrupted_now(client: UploadClient) -> bytes:
-    summary = replace(client.summary(), outcome="interrupted", exit_code=INTERRUPTED, message=REASON)
+    summary = replace(_known(client), outcome="interrupted", exit_code=INTERRUPTED, message=REASON)
     return json.dumps(summary_json(summary)).encode() + b"\n"
 
 
@@ -142,7 +148,7 @@ def _dump_state(client: UploadClient, ports: Ports, summary: Summary) -> str:
     Returns its place, "" if there is none; what cannot be written or removed is a warning.
     """
     directory = Path(summary.journal)
-    if not directory.is_dir():
+    if not directory.is_dir() or not summary.counts:
         return ""
     try:
         for old in directory.glob(f"{state_name(client.delivery.created)}*.csv"):
