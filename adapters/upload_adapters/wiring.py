@@ -130,7 +130,8 @@ def _s3_archive(url: str) -> Archive:
 
 def _no_place(url: str, request: WiringRequest, check: Check | None) -> Place:
     raise ConfigurationError(
-        f"a delivery to AWS needs the archive's deployment file, not {quoted(url, 300)}; pass to='mast.toml'"
+        f"a delivery to AWS needs the archive's deployment file, not {quoted(url, 300)}; "
+        "name that file: --to mast.toml (to='mast.toml' in a program)"
     )
 
 
@@ -160,15 +161,20 @@ SCHEMES: Final[dict[str, Scheme]] = {
 """Scheme of a URL -> the adapters behind it."""
 
 
-def _scheme_of(url: str) -> Scheme:
+def _scheme_of(url: str, *, as_source: bool = False) -> Scheme:
     name, separator, _ = url.partition("://")
     if separator and name in SCHEMES:
         return SCHEMES[name]
-    known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    hint = (
-        "" if separator else f"; for a directory write file://{quote(os.path.abspath(url))}, for AWS name a mast.toml"
+    if as_source:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ConfigurationError(
+            f"{quoted(url, 300)} names no source that is known here; write a directory, or {known}"
+        )
+    path = "/DIR" if separator else quote(os.path.abspath(url))
+    raise ConfigurationError(
+        f"{quoted(url, 300)} names no archive that is known here; for a directory write file://{path}, "
+        "for AWS name its deployment file, mast.toml"
     )
-    raise ConfigurationError(f"{quoted(url, 300)} names no archive that is known here (known: {known}){hint}")
 
 
 # --- what hosts and the core call ----------------------------------------------------------------
@@ -182,7 +188,7 @@ def wire(request: WiringRequest) -> Ports:
     to = request.to or os.environ.get(TO_VARIABLE)
     if not to:
         raise ConfigurationError(
-            "no archive is named: pass to='mast.toml' or to='file:///DIR' (--to on the command line), "
+            "no archive is named: name one with --to mast.toml or --to file:///DIR (to=... in a program), "
             f"or set the environment variable {TO_VARIABLE}"
         )
     journal = default_journal(request) if request.journal is None else Path(request.journal)
@@ -283,9 +289,9 @@ def dataframe(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
     """The read side of a path, of a URL or of a bucket; raises `ConfigurationError` if it is no readable place."""
     if isinstance(source, Bucket):
-        return _scheme_of(source.url).source(source.url)
+        return _scheme_of(source.url, as_source=True).source(source.url)
     if isinstance(source, str) and "://" in source:
-        return _scheme_of(source).source(source)
+        return _scheme_of(source, as_source=True).source(source)
     return DirectorySource(source)
 
 

@@ -1,5 +1,6 @@
 """Deliveries by the command line, with real processes: what arrives, what is printed where, and the exit code."""
 
+import csv
 import json
 import shlex
 import subprocess
@@ -128,7 +129,12 @@ def test_three_bad_apples_are_named_and_after_the_fix_exactly_they_are_sent(desk
     status = desk.run("status", str(desk.journal), "--failed", "--json")
     assert status.returncode == 0
     assert last_json(status.stdout)["failed"] == failed
-    assert len(list(desk.journal.glob("*-state.csv"))) == 1
+    assert failed[0]["message"] == "bad 1 is [bold]bad\\x1b[31m"
+    (states,) = desk.journal.glob("*-state.csv")
+    assert [row["message"] for row in csv.DictReader(states.read_text().splitlines()) if row["message"]] == [
+        f["message"] for f in failed
+    ]
+    assert f"\t{failed[0]['message']}\n" in desk.run("replay", str(desk.journal), "--files").stdout
     (desk.root / "slow.py").write_text("def check(path, relpath):\n    return []\n")
     for number in (1, 2, 3):
         (desk.data / f"bad {number}").write_text("mended")

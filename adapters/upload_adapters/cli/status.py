@@ -12,7 +12,7 @@ import click
 from upload_adapters.cli import live
 from upload_adapters.cli.ending import groups, resume_command
 from upload_adapters.cli.options import journals_argument, no_color_option
-from upload_adapters.cli.output import files, paused_in_words, size, write_json, write_line
+from upload_adapters.cli.output import failed_json, files, paused_in_words, size, write_json, write_line
 from upload_adapters.cli.reading import journals_among
 from upload_adapters.cli.several import said_of_shared
 from upload_adapters.cli.watching import CUT_OFF, RUNNING, UNKNOWN, Watch
@@ -156,7 +156,7 @@ def _status(watch: Watch) -> dict[str, Any]:
         "source": facts.source,
         "archive": created.archive,
         "journal": str(reader.path),
-        "failed": [{"relpath": f.relpath, "state": f.state, "message": f.message} for f in failed_files(delivery)],
+        "failed": failed_json(failed_files(delivery)),
     }
 
 
