@@ -39,7 +39,7 @@ def test_a_delivery_stores_every_file_and_says_so_once(desk):
     assert summary["failed"] == []
     assert Path(summary["journal"]) == desk.journal
     assert done.stdout.count("\n") == 1
-    assert done.stderr.startswith("complete: 12 files valid")
+    assert done.stderr.splitlines()[-1].startswith("complete: 12 files valid")
 
 
 def test_the_same_command_again_sends_nothing_and_is_complete(desk):
@@ -144,6 +144,12 @@ def test_three_bad_apples_are_named_and_after_the_fix_exactly_they_are_sent(desk
     assert last_json(again.stdout)["bytes"] == 3 * len("mended")
     assert desk.equal()
     assert list(desk.journal.glob("*-state.csv")) == []
+
+
+def test_a_directory_that_becomes_the_archive_is_told_once(desk):
+    said = f"the archive {desk.root}/archive did not exist and was made\n"
+    assert said in desk.run(*desk.deliver).stderr
+    assert "did not exist" not in desk.run(*desk.deliver, "--delivery-id", "2").stderr
 
 
 def test_quiet_names_what_failed(desk):

@@ -73,8 +73,18 @@ def journal(path: Path) -> Check:
 
 
 def directory(path: Path) -> Check:
-    """A local archive."""
-    return disk(path, "archive")
+    """A local archive: a delivery makes it, so one that is not there yet may be mistyped."""
+
+    def check() -> Iterator[Finding]:
+        found = list(disk(path, "archive")())
+        yield from found
+        if not path.exists() and not any(finding.verdict == "fail" for finding in found):
+            shown = printable(str(path), 200)
+            yield warn(
+                "archive", f"{shown} does not exist yet", "deliver makes it; mend the name if it should be there"
+            )
+
+    return check
 
 
 def deployment(configured: Configuration) -> Iterator[Check]:

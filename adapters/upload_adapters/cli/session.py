@@ -24,6 +24,7 @@ from upload_adapters.console import TerminalConsole
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.prometheus import MetricsFile
 from upload_adapters.state_dump import DirectoryStateDump
+from upload_adapters.wiring import directory_of
 from upload_core.client import UploadClient
 from upload_core.outcomes import Summary
 from upload_core.ports import Ports
@@ -89,6 +90,7 @@ def run(
         interrupts.last_words = lambda: _interrupted_now(client)
     interrupts.client = client
     interrupts.at_person = lambda: console.asking
+    new_archive = _missing_directory(ports.archive_name)
     metrics_file = None if metrics is None else MetricsFile(client, metrics)
     try:
         with (
@@ -106,6 +108,8 @@ def run(
             summary_text = summary
     else:
         summary_text = summary
+    if new_archive and os.path.isdir(new_archive):
+        console.message(f"the archive {new_archive} did not exist and was made", "info")
     if summary.outcome != "refused":
         full_list = _dump_state(client, ports, summary)
         lines = ending(summary_text, again=again, full_list=full_list)
@@ -121,6 +125,14 @@ def run(
     if on_finish is not None and (trouble := finish(on_finish, summary)):
         console.message(trouble, "warning")
     return summary.exit_code
+
+
+def _missing_directory(archive: str) -> str:
+    """The directory that is the archive if it is not there yet, else "": it is made, and its name may be mistyped."""
+    if not archive.startswith("file://"):
+        return ""
+    directory = directory_of(archive)
+    return "" if os.path.isdir(directory) else directory
 
 
 def _ended_by(error: Exception, client: UploadClient) -> Summary:
