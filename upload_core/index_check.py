@@ -30,10 +30,6 @@ PATH_BYTES_MAX: Final = 1024
 """S3 takes no longer key."""
 
 
-NO_FILES: Final = "the index lists no files; add a row for each, or make one with `upload-core index`"
-"""Why an index of no files is refused, as `UploadClient` says it."""
-
-
 class IndexColumns(NamedTuple):
     """An index as it was read, cell by cell; None stands for an empty cell, and for a column that is not there."""
 

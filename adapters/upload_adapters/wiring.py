@@ -130,8 +130,7 @@ def _s3_archive(url: str) -> Archive:
 
 def _no_place(url: str, request: WiringRequest, check: Check | None) -> Place:
     raise ConfigurationError(
-        f"a delivery to AWS needs the archive's deployment file, not {quoted(url, 300)}; "
-        "name that file: --to mast.toml (to='mast.toml' in a program)"
+        f"a delivery to AWS needs the archive's deployment file, not {quoted(url, 300)}: name it with --to mast.toml"
     )
 
 
@@ -166,15 +165,10 @@ def _scheme_of(url: str, *, as_source: bool = False) -> Scheme:
     if separator and name in SCHEMES:
         return SCHEMES[name]
     if as_source:
-        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise ConfigurationError(
-            f"{quoted(url, 300)} names no source that is known here; write a directory, or {known}"
-        )
-    path = "/DIR" if separator else quote(os.path.abspath(url))
-    raise ConfigurationError(
-        f"{quoted(url, 300)} names no archive that is known here; for a directory write file://{path}, "
-        "for AWS name its deployment file, mast.toml"
-    )
+        raise ConfigurationError(f"{quoted(url, 300)} names no source that is known here ({'://, '.join(SCHEMES)}://)")
+    place = "/DIR" if separator else quote(os.path.abspath(url))
+    ways = f"for a directory write file://{place}, for AWS name its deployment file, mast.toml"
+    raise ConfigurationError(f"{quoted(url, 300)} names no archive that is known here; {ways}")
 
 
 # --- what hosts and the core call ----------------------------------------------------------------

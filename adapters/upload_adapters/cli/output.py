@@ -125,7 +125,8 @@ def problems_json(error: IndexProblemsError) -> list[dict[str, Any]]:
 def explain(error: BaseException) -> str:
     """The error as a message for people."""
     if isinstance(error, NO_COMMAND):
-        return error.format_message()
+        shown: str = error.format_message()
+        return shown
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "upload-core"
         said = " ".join(error.format_message().split())  # click breaks and indents a list of choices

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from upload_adapters.cli.output import files, problems_json, size, write_json, write_line
@@ -10,7 +12,9 @@ from upload_adapters.index_file import read_index
 from upload_adapters.indexing import build_table
 from upload_adapters.wiring import open_source
 from upload_core.errors import ConfigurationError, IndexProblemsError
-from upload_core.index_check import NO_FILES
+
+NO_FILES: Final = "the index lists no files; add a row for each, or make one with `upload-core index`"
+"""Why `UploadClient` refuses an index of no files, in its words."""
 
 
 @click.command()
