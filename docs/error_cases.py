@@ -22,6 +22,7 @@ import click
 from upload_adapters.cli import cli
 from upload_adapters.cli.exit_codes import BUG, exit_code_of_error
 from upload_adapters.cli.output import explain
+from upload_adapters.table_file import table_name
 from upload_core import UploadClient, errors
 
 
@@ -344,9 +345,15 @@ def _newer(desk: Desk) -> None:
 
 
 def _unwritable(desk: Desk) -> None:
-    place = desk.root / "a file"
-    place.write_text("")
-    with desk.client(journal=place / "journal") as client:
+    place = desk.root / "journal"
+    (place / table_name(0)).mkdir(parents=True)
+    with desk.client(journal=place) as client:
+        client.connect()
+
+
+def _no_place(desk: Desk) -> None:
+    (desk.root / "a file").write_text("")
+    with desk.client(journal=desk.root / "a file") as client:
         client.connect()
 
 
@@ -458,6 +465,12 @@ CASES = (
         "jobs of S3 Batch Operations would have to rename what they copy",
         lambda desk: _batch(desk, "s3://observatory/m31", "--set", f"batch.role={ROLE}"),
         ("s3://observatory/m31", "keeps the keys of what it copies", "deliver from s3://observatory"),
+    ),
+    Case(
+        E.ConfigurationError,
+        "no journal can be where one is named",
+        _no_place,
+        ("a file", "there is a file of that name", "--journal DIR"),
     ),
     Case(
         E.ConfigurationError,

@@ -29,6 +29,7 @@ from upload_core.errors import (
     ValidatorStoppedError,
 )
 from upload_core.files import ClientFile, FileTable
+from upload_core.index_check import NO_FILES
 from upload_core.journal import Record
 from upload_core.notebook import delivery_html
 from upload_core.opening import connect, open_delivery
@@ -88,9 +89,7 @@ class UploadClient:
         self._prepare(n_threads, max_retries, own_agent_id, lambda_client_config, debug=debug)
         table = self._ports.index(file_index, self._ports.source)
         if not len(table):
-            raise ConfigurationError(
-                "the index lists no files; add a row for each, or make one with `upload-core index`"
-            )
+            raise ConfigurationError(NO_FILES)
         self._begin_with(dataset, delivery_id, transfer_type, table)
 
     @classmethod

@@ -35,7 +35,7 @@ class FileEvent(Event, frozen=True, tag_field="kind", tag=True, omit_defaults=Tr
 
 
 class TransferQueued(FileEvent, frozen=True):
-    """The file was put in line for its first attempt."""
+    """The file was put in line."""
 
 
 class TransferRetried(FileEvent, frozen=True):

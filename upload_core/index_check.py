@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PATH_BYTES_MAX: Final = 1024
 """S3 takes no longer key."""
+NO_FILES: Final = "the index lists no files; add a row for each, or make one with `upload-core index`"
 
 
 class IndexColumns(NamedTuple):

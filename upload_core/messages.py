@@ -18,6 +18,9 @@ from upload_core.text import printable
 SHOWN_MAX: Final = 400
 """Characters of a message from outside; the journal keeps all of it."""
 
+WHOLE_MAX: Final = 10_000
+"""Where a program reads it, or a spreadsheet."""
+
 REPORT_KEYS: Final = frozenset({"summary", "exception"})
 TRACEBACK_KEYS: Final = frozenset({"filename", "lineno", "name"})
 """What the archive's validator adds to an exception: a traceback of its own code, which helps nobody else."""
@@ -41,7 +44,7 @@ def _because(sentence: str) -> Callable[[Any], str]:
     return lambda event: f"{sentence}: {_shown(event.message)}" if event.message else sentence
 
 
-def plain(message: str) -> str:
+def plain(message: str, limit: int = SHOWN_MAX) -> str:
     r"""A message from outside in one line; of a validator's list of problems (YAML) only they are left.
 
     Of a validator's report (YAML as well) its summary comes first, and where in its own code it happened is left out.
@@ -54,8 +57,8 @@ def plain(message: str) -> str:
     lines = [line.strip() for line in _telling(message.strip().split("\n"))]
     items = lines[1:] if lines[0] == "problems:" else lines
     if items and all(line.startswith("- ") for line in items):
-        return printable("; ".join(_scalar(line[2:]) for line in items), SHOWN_MAX)
-    return printable(" ".join(lines), SHOWN_MAX)
+        return printable("; ".join(_scalar(line[2:]) for line in items), limit)
+    return printable(" ".join(lines), limit)
 
 
 def _telling(lines: list[str]) -> list[str]:
@@ -148,7 +151,7 @@ def _appended(e: ev.ClientLogAppended) -> str:
 
 MESSAGES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     # --- a file ---
-    ev.TransferQueued: _fixed("was put in line for its first attempt"),
+    ev.TransferQueued: _fixed("was put in line"),
     ev.TransferRetried: _fixed("was put in line for another attempt"),
     ev.TransferStarted: _fixed("was handed to a worker"),
     ev.TransferCompleted: lambda e: f"was stored in the archive: {e.size:,} bytes, CRC32 {_shown(e.checksum)}",

@@ -20,7 +20,7 @@ from upload_core.errors import (
     PreconditionFailedError,
 )
 from upload_core.ports import ControlBucket, ObjectInfo
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 
 AGENT_ID_BYTES_MAX: Final = 2_048
 """The archive's pipeline reads no more of a lock object."""
@@ -36,7 +36,7 @@ def body_of(agent_id: str) -> bytes:
     body = agent_id.encode("utf-8", "surrogatepass")
     if not body or len(body) > AGENT_ID_BYTES_MAX or not agent_id.isprintable() or agent_id != agent_id.strip():
         raise ConfigurationError(
-            f"the agent id {printable(agent_id, _HOLDER_SHOWN_MAX)!r} cannot own a lock: it must be printable text "
+            f"the agent id {quoted(agent_id, _HOLDER_SHOWN_MAX)} cannot own a lock: it must be printable text "
             f"of 1 to {AGENT_ID_BYTES_MAX} bytes without blanks at its ends"
         )
     return body

@@ -435,11 +435,14 @@ class Journal(Protocol):
     def open(self) -> Delivery | None:
         """Take the journal for this process, mend a torn tail, and replay it; None if nothing was recorded yet.
 
-        Raises `JournalInUseError`, `JournalDamagedError`, `JournalVersionError`.
+        Raises `JournalInUseError`, `JournalDamagedError`, `JournalVersionError`, `ConfigurationError` if it is not ours.
         """
 
     def create(self, created: DeliveryCreated, table: FileTable, *, time_ms: int) -> Delivery:
-        """Begin a journal that holds the file table and, as its first record, `created`; both survive a power cut."""
+        """Begin a journal that holds the file table and, as its first record, `created`; both survive a power cut.
+
+        Raises `JournalWriteError`, and `ConfigurationError` where none can be.
+        """
 
     def add_revision(self, revision: int, table: FileTable, changed: Sequence[int]) -> None:
         """Store the rows `changed` of a revised table durably, before the `IndexRevised` event that refers to them."""

@@ -40,6 +40,15 @@ def printable(text: str, limit: int = SHOWN_MAX) -> str:
     return ("".join(pieces[:shown]) + _cut_note(len(text) - shown))[: max(limit, 0)]
 
 
+def quoted(text: str, limit: int = SHOWN_MAX) -> str:
+    r"""The same between quotes; `repr` would escape the escapes.
+
+    >>> print(quoted("new\nline"))
+    'new\x0aline'
+    """
+    return f"'{printable(text, limit)}'"
+
+
 def spreadsheet_cell(text: str) -> str:
     """The text as a spreadsheet shows it and never computes it: what would begin a formula gets an apostrophe first.
 

@@ -9,6 +9,7 @@ from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.files import ClientFile
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID
+from upload_core.messages import WHOLE_MAX, plain
 from upload_core.outcomes import FailedFile, Summary, exit_code_of
 
 STATE_HEADER: Final = ("relpath", "state", "retries", "size", "checksum", "message")
@@ -67,11 +68,18 @@ def state_name(created: ev.DeliveryCreated) -> str:
 
 
 def state_rows(delivery: Delivery, max_retries: int) -> Iterator[tuple[str, ...]]:
-    """Every file's state as text, in index order."""
+    """Every file's state as text, in index order; a reason as people read it, however the validator wrote it."""
     for file in range(len(delivery)):
         seen = client_file(delivery, file, "", max_retries)
         size = str(delivery.table.size(file))
-        yield seen.relpath, seen.state, str(seen.retries), size, seen.checksum or "", seen.message or ""
+        yield (
+            seen.relpath,
+            seen.state,
+            str(seen.retries),
+            size,
+            seen.checksum or "",
+            plain(seen.message or "", WHOLE_MAX),
+        )
 
 
 def summary_of(

@@ -15,7 +15,7 @@ from upload_adapters import configuration
 from upload_adapters.clock import SystemClock
 from upload_adapters.configuration import Configuration
 from upload_core.errors import ConfigurationError
-from upload_core.text import printable
+from upload_core.text import quoted
 from upload_core.wiring import WiringRequest
 
 if TYPE_CHECKING:
@@ -96,6 +96,6 @@ def demand_same(recorded: str, found: str) -> None:
     """Raises `ConfigurationError` if the configuration names another archive than the journal."""
     if recorded != found:
         raise ConfigurationError(
-            f"the delivery belongs to the archive {printable(recorded, 200)!r}, and the configuration now names "
-            f"{printable(found, 200)!r}; name the deployment file that the delivery was begun with (--to)"
+            f"the delivery belongs to the archive {quoted(recorded, 200)}, and the configuration now names "
+            f"{quoted(found, 200)}; name the deployment file that the delivery was begun with (--to)"
         )

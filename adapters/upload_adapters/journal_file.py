@@ -7,6 +7,7 @@ refused and left untouched. The directory's layout is specified in `docs/journal
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
@@ -24,7 +25,7 @@ from upload_adapters.journal_reader import JournalReader, segment_name
 from upload_adapters.table_file import table_name, write_columns
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.errors import JournalDamagedError, JournalInUseError, JournalWriteError
+from upload_core.errors import ConfigurationError, JournalDamagedError, JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
 from upload_core.journal import Header, Position, encode_header, encode_together
 from upload_core.text import printable
@@ -33,6 +34,18 @@ from upload_core.timestamps import parse_iso
 SEGMENT_BYTES: Final = 64 * 1024 * 1024
 """Bounds what a copy of a torn segment costs; a delivery of a million files fills about eight."""
 
+
+_NO_PLACE: Final[dict[int | None, str]] = {
+    errno.EEXIST: "there is a file of that name",
+    errno.ENOTDIR: "a part of its path is a file",
+    errno.ENOENT: "nothing can be made there",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.EROFS: "it is mounted read-only",
+    errno.ENAMETOOLONG: "its name is longer than the file system allows",
+    errno.ELOOP: "its symbolic links lead in a circle",
+}
+"""Why a directory cannot be made, where neither waiting nor room would help."""
 
 PATIENCE: Final = 1 / 8
 """Share of a sync's time that a leader waits for those who shared the last ones; alone it never waits."""
@@ -83,9 +96,10 @@ class DirectoryJournal:
     def open(self) -> Delivery | None:
         """The replayed delivery, after taking the journal for this process and mending a torn tail.
 
-        Raises `JournalInUseError`, `JournalDamagedError`, and `JournalWriteError` where the disk lets it do neither.
+        Raises `JournalInUseError`, `JournalDamagedError`, and where the disk lets it do neither `JournalWriteError`, or
+        `ConfigurationError` if it is not ours to use.
         """
-        if not self.path.is_dir():
+        if not os.path.isdir(self.path):  # the method of `Path` raises where we may not look
             return None
         try:
             self._take()
@@ -106,17 +120,18 @@ class DirectoryJournal:
             return delivery
         except OSError as error:
             self._give_back()
-            raise JournalWriteError(
-                f"the journal {self.path} cannot be gone on with ({error}); make room or mend the disk, then resume"
-            ) from error
+            raise self._unusable(error) from error
         except BaseException:
             self._give_back()
             raise
 
     def create(self, created: ev.DeliveryCreated, table: FileTable, *, time_ms: int) -> Delivery:
-        """Write the file table, then the first segment under its final name: its presence makes the journal."""
+        """Write the file table, then the first segment under its final name: its presence makes the journal.
+
+        Raises `JournalWriteError`, and `ConfigurationError` where no journal can ever be.
+        """
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_place()
             self._take()
             write_durably(self.path / table_name(0), table.encode())
             self._header = Header.first(created, secrets.token_hex(8))
@@ -130,6 +145,28 @@ class DirectoryJournal:
             ) from error
         delivery.apply(created, time_ms)
         return delivery
+
+    def _make_place(self) -> None:
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise
+            raise ConfigurationError(
+                f"no journal can be made at {printable(str(self.path), 300)}: {_NO_PLACE[error.errno]}; "
+                "name another place with --journal DIR (journal=... in a program)"
+            ) from error
+
+    def _unusable(self, error: OSError) -> Exception:
+        """What to raise where a journal that is there cannot be opened."""
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return ConfigurationError(
+                f"the journal {self.path} may not be written by this user ({_named(error)}); give this user access to "
+                "the directory and all that is in it, then run again"
+            )
+        return JournalWriteError(
+            f"the journal {self.path} cannot be gone on with ({error}); make room or mend the disk, then resume"
+        )
 
     def _take(self) -> None:
         if self._lock is not None:
@@ -292,6 +329,12 @@ class DirectoryJournal:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+
+def _named(error: OSError) -> str:
+    """The error with the name of the file it is about, without its number."""
+    reason = (error.strerror or type(error).__name__).lower()
+    return f"{reason}: {os.path.basename(os.fsdecode(error.filename))}" if error.filename else reason
 
 
 def _sync(fd: int) -> None:

@@ -12,7 +12,7 @@ from upload_adapters import snapshot_file
 from upload_adapters.table_file import load_columns, table_name
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.errors import IllegalEventError, JournalDamagedError, JournalVersionError
+from upload_core.errors import IllegalEventError, JournalDamagedError, JournalError, JournalVersionError
 from upload_core.files import FileTable
 from upload_core.journal import (
     CHUNK_BYTES,
@@ -48,8 +48,17 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise JournalDamagedError(f"{path} is missing; nothing was changed. Restore it from a copy") from None
+    except PermissionError:
+        raise _unreadable(path) from None
     except (JournalDamagedError, JournalVersionError) as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _unreadable(path: Path) -> JournalError:
+    return JournalError(
+        f"{path} may not be read by this user; give this user access to the journal's directory and all that is in it, "
+        "then run again"
+    )
 
 
 class JournalReader:
@@ -88,6 +97,8 @@ class JournalReader:
             names = os.listdir(self.path)
         except (FileNotFoundError, NotADirectoryError):
             return 0
+        except PermissionError:
+            raise _unreadable(self.path) from None
         numbers = (name.removeprefix("events-").removesuffix(".ndjson") for name in names)
         return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
@@ -188,8 +199,10 @@ class JournalReader:
         """The record of the latest `SessionOpened`, found from the end without replaying; None if there is none yet."""
         mark = b'"kind":"SessionOpened"'  # cannot stand inside a JSON string, where each quote is escaped
         for segment in range(self._last_segment(), 0, -1):
+            path = self.path / segment_name(segment)
             with (
-                (self.path / segment_name(segment)).open("rb") as file,
+                _naming(path),
+                path.open("rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
             ):
                 at = data.rfind(mark)
@@ -251,6 +264,8 @@ class JournalReader:
             raise JournalDamagedError(
                 f"{path} is missing, although segments after it are there; nothing was changed. Restore it from a copy"
             ) from None
+        except PermissionError:
+            raise _unreadable(path) from None
 
     def _tail(self, end: Position) -> bytes:
         with (self.path / segment_name(end.segment)).open("rb") as file:

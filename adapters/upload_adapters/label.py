@@ -13,7 +13,7 @@ import attrs
 import yaml
 
 from upload_core.errors import ConfigurationError
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 
 LABEL_BYTES_MAX: Final = 1024 * 1024
 """A label describes a delivery in a page or two of YAML; anything longer is another file by mistake."""
@@ -39,16 +39,16 @@ class Label:
         With `as_written`, for archives that read no label, its id may also be meant as it is written.
         """
         if self.dataset != dataset:
-            self._refuse("dataset", f"{printable(self.dataset, 100)!r}", dataset)
+            self._refuse("dataset", quoted(self.dataset, 100), dataset)
         if delivery_id != self.delivery_id and not (as_written and delivery_id == self.written_id):
-            mine, written = (f"{printable(text, 100)!r}" for text in (self.delivery_id, self.written_id))
+            mine, written = (quoted(text, 100) for text in (self.delivery_id, self.written_id))
             self._refuse(
                 "delivery_id", mine if mine == written else f"{mine} (so the archive reads {written})", delivery_id
             )
 
     def _refuse(self, name: str, mine: str, given: str) -> NoReturn:
         raise ConfigurationError(
-            f"the label {self.path} is for another delivery: its {name} is {mine}, not {printable(given, 100)!r}; "
+            f"the label {self.path} is for another delivery: its {name} is {mine}, not {quoted(given, 100)}; "
             "name the right label, or leave out what it says already"
         )
 

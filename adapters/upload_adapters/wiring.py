@@ -37,7 +37,7 @@ from upload_core import events as ev
 from upload_core.dataroot import Bucket
 from upload_core.errors import ConfigurationError
 from upload_core.ports import Archive, Clock, ControlBucket, Dispatcher, Identity, Limits, Pipeline, Ports, Source
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 from upload_core.wiring import Wiring, WiringRequest
 
 TO_VARIABLE: Final = "UPLOAD_CORE_TO"
@@ -130,7 +130,7 @@ def _s3_archive(url: str) -> Archive:
 
 def _no_place(url: str, request: WiringRequest, check: Check | None) -> Place:
     raise ConfigurationError(
-        f"a delivery to AWS needs the archive's deployment file, not {printable(url, 300)!r}; pass to='mast.toml'"
+        f"a delivery to AWS needs the archive's deployment file, not {quoted(url, 300)}: name it with --to mast.toml"
     )
 
 
@@ -160,15 +160,15 @@ SCHEMES: Final[dict[str, Scheme]] = {
 """Scheme of a URL -> the adapters behind it."""
 
 
-def _scheme_of(url: str) -> Scheme:
+def _scheme_of(url: str, *, as_source: bool = False) -> Scheme:
     name, separator, _ = url.partition("://")
     if separator and name in SCHEMES:
         return SCHEMES[name]
-    known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-    hint = (
-        "" if separator else f"; for a directory write file://{quote(os.path.abspath(url))}, for AWS name a mast.toml"
-    )
-    raise ConfigurationError(f"{printable(url, 300)!r} names no archive that is known here (known: {known}){hint}")
+    if as_source:
+        raise ConfigurationError(f"{quoted(url, 300)} names no source that is known here ({'://, '.join(SCHEMES)}://)")
+    place = "/DIR" if separator else quote(os.path.abspath(url))
+    ways = f"for a directory write file://{place}, for AWS name its deployment file, mast.toml"
+    raise ConfigurationError(f"{quoted(url, 300)} names no archive that is known here; {ways}")
 
 
 # --- what hosts and the core call ----------------------------------------------------------------
@@ -182,7 +182,7 @@ def wire(request: WiringRequest) -> Ports:
     to = request.to or os.environ.get(TO_VARIABLE)
     if not to:
         raise ConfigurationError(
-            "no archive is named: pass to='mast.toml' or to='file:///DIR' (--to on the command line), "
+            "no archive is named: name one with --to mast.toml or --to file:///DIR (to=... in a program), "
             f"or set the environment variable {TO_VARIABLE}"
         )
     journal = default_journal(request) if request.journal is None else Path(request.journal)
@@ -202,7 +202,7 @@ def wire(request: WiringRequest) -> Ports:
     if deployments.is_deployment(to):
         place = _aws_place(deployments.load(to, request.settings), request, check, console)
     else:
-        _demand_no_settings(request.settings, to)
+        demand_no_settings(request.settings, to)
         place = _scheme_of(to).place(to, request, check)
     return _assembled(place, request, _source_for(place, request.source), journal, label, settings, console)
 
@@ -259,7 +259,7 @@ def _recorded_place(
 ) -> Place:
     """The archive's side of a delivery that was begun before; raises `ConfigurationError` if it is another one now."""
     if not created.archive.startswith(deployments.SCHEME):
-        _demand_no_settings(request.settings, created.archive)
+        demand_no_settings(request.settings, created.archive)
         return _scheme_of(created.archive).place(created.archive, request, check)
     configured = deployments.load_recorded(created.settings, request.to, request.settings)
     place = _aws_place(configured, request, check, console)
@@ -267,7 +267,8 @@ def _recorded_place(
     return place
 
 
-def _demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
+def demand_no_settings(settings: Mapping[str, str], archive: str) -> None:
+    """Raises `ConfigurationError` if an archive that is no deployment is given settings of one."""
     if settings:
         raise ConfigurationError(
             f"{printable(next(iter(settings)), 100)} is a setting of a deployment (mast.toml); {printable(archive, 300)} has none"
@@ -282,9 +283,9 @@ def dataframe(columns: Mapping[str, Sequence[Any]], library: str | None) -> Any:
 def open_source(source: str | os.PathLike[str] | Bucket) -> Source:
     """The read side of a path, of a URL or of a bucket; raises `ConfigurationError` if it is no readable place."""
     if isinstance(source, Bucket):
-        return _scheme_of(source.url).source(source.url)
+        return _scheme_of(source.url, as_source=True).source(source.url)
     if isinstance(source, str) and "://" in source:
-        return _scheme_of(source).source(source)
+        return _scheme_of(source, as_source=True).source(source)
     return DirectorySource(source)
 
 
@@ -377,7 +378,7 @@ def load_check(spec: str, directory: str | None) -> Check:
     """
     module_name, separator, name = spec.partition(":")
     if not (separator and module_name and name):
-        raise ConfigurationError(f"the check {printable(spec, 200)!r} must be written package.module:function")
+        raise ConfigurationError(f"the check {quoted(spec, 200)} must be written package.module:function")
     if directory is not None and directory not in sys.path:
         sys.path.append(directory)
     try:
@@ -386,9 +387,9 @@ def load_check(spec: str, directory: str | None) -> Check:
             found = getattr(found, part)
     except (ImportError, AttributeError, SyntaxError) as error:
         where = f" (looked in {directory} as well)" if directory else ""
-        raise ConfigurationError(f"the check {printable(spec, 200)!r} cannot be imported: {error}{where}") from error
+        raise ConfigurationError(f"the check {quoted(spec, 200)} cannot be imported: {error}{where}") from error
     if not callable(found):
-        raise ConfigurationError(f"the check {printable(spec, 200)!r} is no function")
+        raise ConfigurationError(f"the check {quoted(spec, 200)} is no function")
     check: Check = found
     return check
 

@@ -1,11 +1,15 @@
 """Deliveries by the command line, with real processes: what arrives, what is printed where, and the exit code."""
 
+import csv
 import json
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.command_line import Desk, contents, last_json
+from tests.command_line import COMMAND, Desk, contents, environment, last_json
+from upload_adapters.journal_file import DirectoryJournal
 
 KEYS = ["outcome", "exit_code", "counts", "files", "retries", "bytes", "seconds", "journal", "failed"]
 STATES = ["ready", "pending", "failed", "transferring", "done", "valid", "invalid"]
@@ -35,7 +39,7 @@ def test_a_delivery_stores_every_file_and_says_so_once(desk):
     assert summary["failed"] == []
     assert Path(summary["journal"]) == desk.journal
     assert done.stdout.count("\n") == 1
-    assert done.stderr.startswith("complete: 12 files valid")
+    assert done.stderr.splitlines()[-1].startswith("complete: 12 files valid")
 
 
 def test_the_same_command_again_sends_nothing_and_is_complete(desk):
@@ -125,7 +129,12 @@ def test_three_bad_apples_are_named_and_after_the_fix_exactly_they_are_sent(desk
     status = desk.run("status", str(desk.journal), "--failed", "--json")
     assert status.returncode == 0
     assert last_json(status.stdout)["failed"] == failed
-    assert len(list(desk.journal.glob("*-state.csv"))) == 1
+    assert failed[0]["message"] == "bad 1 is [bold]bad\\x1b[31m"
+    (states,) = desk.journal.glob("*-state.csv")
+    assert [row["message"] for row in csv.DictReader(states.read_text().splitlines()) if row["message"]] == [
+        f["message"] for f in failed
+    ]
+    assert f"\t{failed[0]['message']}\n" in desk.run("replay", str(desk.journal), "--files").stdout
     (desk.root / "slow.py").write_text("def check(path, relpath):\n    return []\n")
     for number in (1, 2, 3):
         (desk.data / f"bad {number}").write_text("mended")
@@ -135,6 +144,12 @@ def test_three_bad_apples_are_named_and_after_the_fix_exactly_they_are_sent(desk
     assert last_json(again.stdout)["bytes"] == 3 * len("mended")
     assert desk.equal()
     assert list(desk.journal.glob("*-state.csv")) == []
+
+
+def test_a_directory_that_becomes_the_archive_is_told_once(desk):
+    said = f"the archive {desk.root}/archive did not exist and was made\n"
+    assert said in desk.run(*desk.deliver).stderr
+    assert "did not exist" not in desk.run(*desk.deliver, "--delivery-id", "2").stderr
 
 
 def test_quiet_names_what_failed(desk):
@@ -205,6 +220,43 @@ def test_a_journal_of_another_delivery_is_refused(desk):
     assert last_json(done.stdout)["outcome"] == "refused"
 
 
+NO_PLACES = {
+    "file": "there is a file of that name",
+    "file/below": "a part of its path is a file",
+    "/proc/nowhere": "nothing can be made there",
+}
+
+
+@pytest.mark.parametrize("place", NO_PLACES)
+def test_where_no_journal_can_be_another_place_is_asked_for_and_no_resume(desk, place):
+    (desk.root / "file").touch()
+    done = desk.run(*desk.deliver, "--journal", place, "--json")
+    assert done.returncode == 2, done.stderr
+    assert NO_PLACES[place] in done.stderr
+    assert "name another place with --journal DIR" in done.stderr
+    assert "resume" not in done.stderr
+    assert last_json(done.stdout)["counts"] is None
+
+
+def test_what_an_unopened_journal_says_of_the_files_is_not_made_up(desk):
+    assert desk.run(*desk.deliver).returncode == 0
+    (desk.data / "new").write_text("new")
+    desk.index()
+    journal = DirectoryJournal(desk.journal)
+    journal.open()
+    try:
+        for command in (desk.deliver, ["resume", str(desk.journal)]):
+            done = desk.run(*command, "--json")
+            assert done.returncode == 4
+            refused = last_json(done.stdout)
+            assert (refused["counts"], refused["retries"]) == (None, None)
+            assert refused["files"] in (13, None)
+    finally:
+        journal.close()
+    (desk.data / "new").unlink()
+    assert [last_json(desk.run(*desk.deliver, "--json").stdout)[key] for key in ("counts", "files")] == [None, None]
+
+
 def test_a_damaged_journal_is_exit_code_7_and_left_alone(desk):
     desk.run(*desk.deliver)
     segment = desk.journal / "events-000001.ndjson"
@@ -242,3 +294,41 @@ def test_duplicates_by_case_need_permission(desk):
     assert desk.run(*desk.deliver).returncode == 2
     assert desk.run(*desk.deliver, "--allow-case-duplicates").returncode == 0
     assert desk.equal()
+
+
+def advised(desk: Desk, said: str) -> list[str]:
+    """The arguments of the command that stands on the last line."""
+    words = shlex.split(said.splitlines()[-1])
+    assert words[0] == "upload-core", said
+    return words[1:]
+
+
+def test_what_resume_says_to_type_next_delivers_what_was_mended(desk):
+    (desk.data / "bad 1").write_text("bad")
+    desk.index()
+    assert desk.run(*desk.deliver_slowly, "--sample").returncode == 1
+    done = desk.run("resume", ".upload-core/d-1-sample")
+    assert done.returncode == 1
+    again = advised(desk, done.stderr)
+    assert again[:3] == ["deliver", "data", "index.csv"]
+    assert {"--sample", "--check"} <= set(again)
+    assert "--journal" not in again
+    (desk.root / "slow.py").write_text("def check(path, relpath):\n    return []\n")
+    (desk.data / "bad 1").write_text("mended")
+    desk.index()
+    mended = desk.run(*again, "--json")
+    assert mended.returncode == 0, mended.stderr
+    assert last_json(mended.stdout)["bytes"] == len("mended")
+
+
+def test_the_advice_of_resume_goes_to_where_the_check_is_found_and_to_the_journal_that_was_named(desk):
+    (desk.data / "bad 1").write_text("bad")
+    desk.index()
+    assert desk.run(*desk.deliver_slowly, "--journal", "j").returncode == 1
+    (desk.root / "elsewhere").mkdir()
+    done = subprocess.run(
+        [*COMMAND, "resume", "../j"], cwd=desk.root / "elsewhere", env=environment(), capture_output=True, text=True
+    )
+    line = done.stderr.splitlines()[-1]
+    assert line.strip().startswith(f"cd {desk.root} && upload-core deliver {desk.data} {desk.root}/index.csv ")
+    assert f"--journal {desk.root}/j " in line

@@ -58,7 +58,10 @@ def test_a_local_archive_that_cannot_be_written_fails_with_8(tmp_path):
     code, found = examined("--to", f"file://{tmp_path}/archive/below")
     assert code == 8
     assert found["archive"][0] == "fail"
-    assert examined("--to", f"file://{tmp_path}/new")[0] == 0
+    code, found = examined("--to", f"file://{tmp_path}/new")
+    assert (code, found["archive"][:2]) == (0, ("warn", f"{tmp_path}/new does not exist yet"))
+    (tmp_path / "new").mkdir()
+    assert examined("--to", f"file://{tmp_path}/new")[1]["archive"][0] == "ok"
 
 
 def test_a_setting_that_cannot_work_fails_with_2(tmp_path):
@@ -91,7 +94,9 @@ def test_a_journal_is_looked_at_with_the_archive_it_was_begun_for(tmp_path):
     code, found = examined(str(desk.journal))
     assert (code, found["journal"][0]) == (7, "fail")
     assert "damaged" in found["journal"][1]
-    assert examined(str(tmp_path / "nowhere"))[0] == 2
+    assert "settings" not in found
+    code, found = examined(str(tmp_path / "nowhere"))
+    assert (code, found["journal"][0], "settings" in found) == (2, "fail", False)
 
 
 def test_a_journal_at_work_is_not_disturbed(tmp_path):

@@ -53,6 +53,23 @@ def test_what_was_half_written_is_not_part_of_the_data(desk):
     assert paths == [".index.csv.tmp", *(f"file 0{n}.txt" for n in range(3))]
 
 
+def test_an_index_of_no_files_is_refused_by_plan_as_by_deliver_and_index_warns(desk):
+    (desk.root / "empty").mkdir()
+    made = desk.run("index", "empty", "-o", "index.csv")
+    assert made.returncode == 0
+    assert "empty has no file to deliver" in made.stderr
+    planned, delivered = desk.run("plan", "empty", "index.csv"), desk.run(*desk.deliver)
+    assert planned.returncode == delivered.returncode == 2
+    assert planned.stderr == delivered.stderr
+    assert "no problems" not in planned.stdout
+
+
+def test_a_name_that_holds_a_line_break_is_shown_in_one_line(desk):
+    (desk.data / "new\nline").touch()
+    done = desk.run("index", "data", "-o", "index.csv")
+    assert "left out: new\\x0aline: " in done.stderr
+
+
 def test_an_index_needs_no_place_to_remember_what_it_read(desk):
     (desk.root / ".upload-core").write_text("in the way")
     done = desk.run("index", "data", "-o", "index.csv")

@@ -141,6 +141,7 @@ def test_a_running_delivery_can_be_looked_at_without_disturbing_it(desk):
 
 
 def test_a_validator_of_its_own_process_serves_the_delivery(desk):
+    (desk.root / "archive").mkdir()
     places = [str(desk.root / "archive"), "--dataset", "d", "--delivery-id", "1"]
     validator = desk.start("validate-local", *places, "--check", "slow:check")
     assert validator.stderr is not None
@@ -154,7 +155,15 @@ def test_a_validator_of_its_own_process_serves_the_delivery(desk):
     assert validator.returncode == 0, err
 
 
+def test_a_validator_does_not_wait_for_ever_at_a_place_that_was_mistyped(desk):
+    done = desk.run("validate-local", "nowhere", "--dataset", "d", "--delivery-id", "1")
+    assert done.returncode == 2
+    assert "there is no directory nowhere" in done.stderr
+    assert not (desk.root / "nowhere").exists()
+
+
 def test_a_waiting_validator_ends_by_a_signal(desk):
+    (desk.root / "archive").mkdir()
     validator = desk.start("validate-local", str(desk.root / "archive"), "--dataset", "d", "--delivery-id", "1")
     assert validator.stderr is not None
     validator.stderr.readline()

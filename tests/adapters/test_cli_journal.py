@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -163,6 +164,12 @@ def test_a_place_without_a_journal_is_a_usage_error(finished, command):
     assert last_json(done.stdout)["exit_code"] == 2
 
 
+def test_the_story_of_no_file_shows_the_name_as_it_may_be_shown(finished):
+    done = finished.run("history", str(finished.journal), "new\nline")
+    assert done.returncode == 2
+    assert "'new\\x0aline' is not in the index" in done.stderr
+
+
 # --- verify ---
 
 
@@ -193,6 +200,25 @@ def test_what_the_archive_lost_or_changed_is_listed(tmp_path):
     assert ["not in the archive" in row["message"] for row in different] == [True, False, False]
     assert "bytes" in different[1]["message"]
     assert "CRC32" in different[2]["message"]
+
+
+def test_the_command_that_verify_names_puts_back_what_the_archive_lost(tmp_path):
+    desk = Desk(tmp_path, count=4)
+    desk.index()
+    desk.run(*desk.deliver)
+    (desk.archive / "file 00.txt").unlink()
+    done = desk.run("verify", ".upload-core/d-1-staging", "--archive")
+    assert done.returncode == 1
+    assert "4 files compared with the archive: 1 differs\n" in done.stdout
+    said = done.stdout.splitlines()[-1]
+    again = desk.run(*shlex.split(said.removeprefix("next: upload-core ")), "--json")
+    assert again.returncode == 0, (said, again.stderr)
+    assert last_json(again.stdout)["bytes"] == len("content 0\n")
+    assert desk.equal()
+
+
+def test_verify_says_how_many_files_are_valid_and_not_that_all_were_delivered(finished):
+    assert "; 5 of 6 files valid\n" in finished.run("verify", str(finished.journal)).stdout
 
 
 def test_an_unfinished_last_batch_is_noted_and_no_damage(finished, copied):

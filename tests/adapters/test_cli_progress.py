@@ -87,6 +87,15 @@ def test_reasons_that_differ_in_numbers_are_one_and_a_name_is_no_part_of_words()
     assert "4 files failed: 5 bytes are missing (numbers as for the first)" in [text for text, _ in ending(summary)]
 
 
+def test_the_end_of_a_session_that_could_not_open_its_journal_counts_nothing(tmp_path):
+    summary = Summary("interrupted", 8, {}, 4, 0, 0, 0.0, str(tmp_path), [], message="the disk is full")
+    assert [text for text, _ in ending(summary)][:2] == [
+        "interrupted: the journal could not be opened, so nothing was sent",
+        "the disk is full",
+    ]
+    assert not any(" of 4 " in text or "still to be" in text for text, _ in ending(summary))
+
+
 def test_a_bug_is_exit_code_70_with_a_hint_and_on_request_its_traceback(monkeypatch, capsys, tmp_path):
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError("a bug")

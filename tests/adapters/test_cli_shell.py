@@ -124,3 +124,17 @@ def test_man_reads_the_page_without_complaint(tmp_path: Path, capsys):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "upload-core status [OPTIONS] JOURNAL..." in done.stdout
+
+
+def test_whoever_names_no_command_is_told_which_there_are_and_reproached_nothing(desk):
+    for words in ([], ["config"]):
+        done = desk.run(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("Usage: upload-core ")
+        assert "Try:" not in done.stderr
+
+
+def test_a_list_of_choices_is_shown_without_escapes(desk):
+    done = desk.run("completion")
+    assert done.returncode == 2
+    assert "Choose from: bash, zsh, fish\nTry: upload-core completion --help" in done.stderr

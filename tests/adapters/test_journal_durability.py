@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.crash.world import FILES, World
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
-from upload_core.errors import JournalError, JournalInUseError, JournalWriteError
+from upload_core.errors import ConfigurationError, JournalError, JournalInUseError, JournalWriteError
 from upload_core.files import FileTable
 from upload_core.journal import Record
 
@@ -342,3 +343,37 @@ def test_a_reader_of_a_batch_that_is_being_written_waits_for_its_end(tmp_path):
     assert reader.advance()
     assert reader.position.seq > before
     assert reader.delivery.canonical() == recording("plain").live[-1]
+
+
+# a user who may do anything (root) is refused nothing, so the refusals are made up
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_a_journal_that_may_not_be_written_is_told_without_the_error_of_the_system(tmp_path, monkeypatch, number):
+    begin(tmp_path / "j").close()
+    real = os.open
+
+    def refused(path, flags, *arguments, **options):
+        if flags & os.O_APPEND:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, flags, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(ConfigurationError, match="may not be written by this user") as caught:
+        DirectoryJournal(tmp_path / "j").open()
+    assert "events-000001.ndjson" in str(caught.value)
+    assert "Errno" not in str(caught.value)
+
+
+def test_a_journal_that_may_not_be_read_is_told_with_what_to_do(tmp_path, monkeypatch):
+    begin(tmp_path / "j").close()
+    real = Path.open
+
+    def refused(path, *arguments, **options):
+        if path.name.startswith("events-"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refused)
+    reader = JournalReader(tmp_path / "j", snapshots=False)
+    for read in (reader.advance, reader.latest_session):
+        with pytest.raises(JournalError, match="give this user access"):
+            read()

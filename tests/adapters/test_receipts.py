@@ -108,6 +108,7 @@ def test_all_differences_are_told_together_and_to_people_in_words(desk, capsys):
     assert "file 00.txt is not in the archive" in said
     assert "file 01.txt has 19 bytes in the archive, 10 in the receipt" in said
     assert "1 with other bytes, 1 not in the receipt, 1 missing, 1 of another size" in said
+    assert said.splitlines()[-1].startswith("next: deliver as before, with --journal NEW")
 
 
 def test_a_file_that_was_rejected_may_be_there_or_not(desk, capsys):

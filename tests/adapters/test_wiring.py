@@ -163,3 +163,23 @@ def test_without_any_archive_the_message_says_what_to_pass(data, monkeypatch):
         wiring.wire(request(data, to=None))
     monkeypatch.setenv(wiring.TO_VARIABLE, f"file://{data.parent}/archive")
     assert wiring.wire(request(data, to=None)).archive_name == f"file://{data.parent}/archive"
+
+
+@pytest.mark.parametrize(
+    ("to", "said"),
+    [
+        ("s3://bucket", "--to mast.toml"),
+        ("gs://bucket", "for a directory write file:///DIR, for AWS name its deployment file, mast.toml"),
+        ("bucket", f"write file://{os.getcwd()}/bucket, for AWS"),
+    ],
+)
+def test_an_archive_that_is_none_is_told_by_the_ways_to_name_one(to, said):
+    with pytest.raises(ConfigurationError) as caught:
+        wiring.wire(WiringRequest("d", "1", "staging", ".", to))
+    assert said in str(caught.value)
+    assert "known: file://, s3://" not in str(caught.value)
+
+
+def test_of_a_source_all_that_is_known_is_named():
+    with pytest.raises(ConfigurationError, match="file://, s3://"):
+        wiring.open_source("ftp://host")

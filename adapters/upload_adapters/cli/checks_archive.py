@@ -12,7 +12,13 @@ from upload_adapters.cli.checks import Check, Finding, disk, fail, ok, warn
 from upload_adapters.cli.output import files, size, span
 from upload_adapters.clock import SystemClock
 from upload_adapters.journal_reader import JournalReader
-from upload_core.errors import ConfigurationError, JournalDamagedError, JournalVersionError, UploadClientError
+from upload_core.errors import (
+    ConfigurationError,
+    JournalDamagedError,
+    JournalError,
+    JournalVersionError,
+    UploadClientError,
+)
 from upload_core.text import printable
 
 if TYPE_CHECKING:
@@ -67,8 +73,18 @@ def journal(path: Path) -> Check:
 
 
 def directory(path: Path) -> Check:
-    """A local archive."""
-    return disk(path, "archive")
+    """A local archive: a delivery makes it, so one that is not there yet may be mistyped."""
+
+    def check() -> Iterator[Finding]:
+        found = list(disk(path, "archive")())
+        yield from found
+        if not path.exists() and not any(finding.verdict == "fail" for finding in found):
+            shown = printable(str(path), 200)
+            yield warn(
+                "archive", f"{shown} does not exist yet", "deliver makes it; mend the name if it should be there"
+            )
+
+    return check
 
 
 def deployment(configured: Configuration) -> Iterator[Check]:
@@ -179,10 +195,15 @@ def archive(to: str) -> Iterator[Check]:
 
 
 def recorded_archive(path: Path) -> Iterator[Check]:
-    """The checks of the archive that a journal was begun for; raises `ConfigurationError`, `JournalDamagedError`."""
+    """The checks of the archive that a journal was begun for; raises `ConfigurationError`."""
     from upload_adapters.wiring import recorded
 
-    created, _ = recorded(path)
+    if not JournalReader(path).exists():
+        return  # what is wrong with the journal is told once, by its own check
+    try:
+        created, _ = recorded(path)
+    except JournalError:
+        return
     if created.archive.startswith(deployments.SCHEME):
         yield from deployment(deployments.load_recorded(created.settings))
     else:

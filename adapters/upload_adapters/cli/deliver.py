@@ -6,6 +6,7 @@ import os
 
 import click
 
+from upload_adapters.cli.again import INDEX_SETTING
 from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
@@ -105,6 +106,8 @@ def command(
             _demand_name(dataset, delivery_id)
             request = _with_journal(request, default_journal(request, beside=index))
         ports = wire(request)
+        # so that whoever resumes can be told what to index and deliver again
+        ports.settings = {**ports.settings, INDEX_SETTING: os.path.abspath(index)}
         console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient(
             dataset=dataset,

@@ -15,7 +15,7 @@ from upload_adapters.cli.config import chosen
 from upload_adapters.cli.options import JournalPath
 from upload_adapters.cli.output import write_hanging, write_json, write_line
 from upload_adapters.wiring import JOURNALS, TO_VARIABLE
-from upload_core.errors import ConfigurationError, JournalError, UploadClientError
+from upload_core.errors import ConfigurationError, UploadClientError
 from upload_core.text import printable
 
 MARKS: Final = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
@@ -61,7 +61,7 @@ def _checks(journal: str | None, to: str | None) -> Iterator[Check]:
     yield checks.disk(Path(JOURNALS), "disk")
     try:
         yield from _archive_checks(journal, to)
-    except (ConfigurationError, JournalError) as error:
+    except ConfigurationError as error:
         message = str(error)
         yield lambda: iter([fail("settings", message, "mend what it names, or name another archive with --to", 2)])
     if journal is not None:

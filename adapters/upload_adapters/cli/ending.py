@@ -36,7 +36,8 @@ def resume_command(journal: str) -> str:
 def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterator[Line]:
     """The lines, each with its category; their first says whether all went well.
 
-    `again` is the command that delivers what is mended, `full_list` the file with every file's state, where there is one.
+    `again` is the command that delivers what is mended, `full_list` the file with every file's state, where there is one. A
+    summary without counts is of a session that could not open its journal: what that says of the files is not known.
     """
     counts = summary.counts
     sent = f"; {size(summary.bytes)} sent in {duration(summary.seconds)}" if summary.bytes else ""
@@ -48,11 +49,14 @@ def ending(summary: Summary, *, again: str = "", full_list: str = "") -> Iterato
         )
         yield f"complete: {what}{sent}", "complete"
         return
-    yield f"{summary.outcome}: {counts['valid']:,} of {files(summary.files)} valid{sent}", "error"
+    if counts:
+        yield f"{summary.outcome}: {counts['valid']:,} of {files(summary.files)} valid{sent}", "error"
+    else:
+        yield f"{summary.outcome}: the journal could not be opened, so nothing was sent", "error"
     if summary.message:
         yield plain(summary.message), "error"
     yield from groups(summary.failed)
-    waiting = summary.files - counts["valid"] - len(summary.failed)
+    waiting = summary.files - counts["valid"] - len(summary.failed) if counts else 0
     if waiting:
         yield f"{files(waiting)} still to be sent or judged", "info"
     if summary.copy_jobs:

@@ -14,7 +14,7 @@ from upload_core.errors import ConfigurationError
 from upload_core.files import FileTable
 from upload_core.journal import Record
 from upload_core.messages import describe
-from upload_core.text import printable
+from upload_core.text import quoted
 
 BETWEEN = (
     *(ev.SessionOpened, ev.SessionClosed, ev.OutageBegan, ev.OutageEnded, ev.SuspensionNoticed),
@@ -39,7 +39,7 @@ def command(journal: str, relpath: str) -> int:
     file = delivery.find(relpath)
     if file is None:
         raise ConfigurationError(
-            f"{printable(relpath, 300)!r} is not in the index of this delivery{_similar(delivery.table, relpath)}"
+            f"{quoted(relpath, 300)} is not in the index of this delivery{_similar(delivery.table, relpath)}"
         )
     checksum = delivery.table.checksum(file)
     known = f"{size(delivery.table.size(file))}, CRC32 {checksum}" if checksum else size(delivery.table.size(file))
@@ -135,4 +135,4 @@ def _similar(table: FileTable, relpath: str) -> str:
     """A hint at files of the same base name: a path is often given relative to another directory."""
     name = relpath.rpartition("/")[2]
     found = list(islice((path for path in table.paths() if path.rpartition("/")[2] == name), 3))
-    return f"; do you mean {' or '.join(repr(printable(path, 300)) for path in found)}?" if found else ""
+    return f"; do you mean {' or '.join(quoted(path, 300) for path in found)}?" if found else ""

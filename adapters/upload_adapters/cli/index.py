@@ -15,6 +15,7 @@ from upload_adapters.checksums.cache import ChecksumCache
 from upload_adapters.cli.exit_codes import INTERRUPTED
 from upload_adapters.cli.options import no_color_option
 from upload_adapters.cli.output import files, size
+from upload_adapters.cli.reading import CHECKSUMS
 from upload_adapters.console import TerminalConsole
 from upload_adapters.durable import unfinished
 from upload_adapters.index_file import write_index
@@ -92,9 +93,11 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
             ) from error
     left_out = [(s.relpath, s.reason) for s in scan.skipped if s.reason != "is excluded"] + list(map(tuple, unreadable))
     for relpath, reason in left_out[:NAMES_MAX]:
-        console.message(f"left out: {relpath}: {reason}", "error")
+        console.message(f"left out: {printable(relpath)}: {reason}", "error")
     if len(left_out) > NAMES_MAX:
         console.message(f"left out: {len(left_out) - NAMES_MAX:,} more", "error")
+    if not columns.paths:
+        console.message(f"{printable(source, 300)} has no file to deliver; an index of none is refused", "warning")
     told = f"{files(len(columns.paths))}, {size(sum(s for s in columns.sizes or () if isinstance(s, int)))}"
     console.message(told + (f"; {believed:,} unchanged, not read again" if believed else ""), "info")
     return 1 if left_out else 0
@@ -103,7 +106,7 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
 def _beside(output: str) -> Path:
     """Where the CRC32s of an index's files are remembered."""
     place = Path(output).absolute()
-    return place.parent / JOURNALS / f"{place.name}.checksums"
+    return place.parent / JOURNALS / f"{place.name}{CHECKSUMS}"
 
 
 def _own_files(root: str, output: str | None) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from upload_adapters import deployments
-from upload_adapters.cli.config import chosen
+from upload_adapters.cli.config import chosen, local_archive
 from upload_adapters.cli.options import setting_option
 from upload_adapters.console import TerminalConsole
 
@@ -21,6 +21,9 @@ def command(to: str | None, settings: dict[str, str], no_browser: bool) -> int:
     log out. Otherwise this shows only that signing in works: each delivery asks anew.
     """
     console = TerminalConsole()
+    if (archive := local_archive(to)) is not None:
+        console.message(f"nothing to do: {archive} is a directory and needs no sign-in", "success")
+        return 0
     configured = deployments.load(chosen(to)[0], settings)
     name = deployments.identity(configured, console, browser=not no_browser).sign_in()
     if configured.text("identity.kind") != "cognito":

@@ -16,11 +16,13 @@ import click
 from upload_adapters.cli.exit_codes import BUG, INTERRUPTED, OUTCOMES, exit_code_of_error
 from upload_adapters.console import TerminalConsole
 from upload_core.errors import IndexProblemsError
-from upload_core.lifecycle import PUBLIC_STATES
-from upload_core.outcomes import Summary
+from upload_core.messages import WHOLE_MAX, plain
+from upload_core.outcomes import FailedFile, Summary
 from upload_core.text import printable
 
 DEBUG_VARIABLE: Final = "UPLOAD_CORE_DEBUG"
+NO_COMMAND: Final[Any] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click raises where a command lacks, with the help as its message; 8.1 shows the help by itself."""
 
 
 def debugging() -> bool:
@@ -78,17 +80,20 @@ def write_table(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> No
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """The object that `--json` prints for a session; `message` and `copy_jobs` are there only if there is something to say."""
+    """The object that `--json` prints for a session; `message` and `copy_jobs` are there only if there is something to say.
+
+    Without `counts` nothing is known of the files: the command ended before it had read the journal, or the index.
+    """
     data: dict[str, Any] = {
         "outcome": summary.outcome,
         "exit_code": summary.exit_code,
-        "counts": summary.counts,
-        "files": summary.files,
-        "retries": summary.retries,
+        "counts": summary.counts or None,
+        "files": summary.files or None,
+        "retries": summary.retries if summary.counts else None,
         "bytes": summary.bytes,
         "seconds": summary.seconds,
         "journal": summary.journal,
-        "failed": [{"relpath": f.relpath, "state": f.state, "message": f.message} for f in summary.failed],
+        "failed": failed_json(summary.failed),
     }
     if summary.message:
         data["message"] = summary.message
@@ -97,10 +102,19 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     return data
 
 
+def failed_json(failed: Iterable[FailedFile]) -> list[dict[str, Any]]:
+    """Files that failed or are invalid, with the reasons that people read."""
+    return [{"relpath": f.relpath, "state": f.state, "message": reason(f.message)} for f in failed]
+
+
+def reason(message: str | None) -> str | None:
+    """Why a file is as it is, in one line, as the screen has it; the journal keeps how the validator wrote it."""
+    return None if message is None else plain(message, WHOLE_MAX)
+
+
 def empty_summary(code: int, message: str, journal: str = "") -> Summary:
     """The summary of a command that ended before there was a delivery."""
-    counts: dict[str, int] = dict.fromkeys(PUBLIC_STATES, 0)
-    return Summary(OUTCOMES[code], code, counts, 0, 0, 0, 0.0, journal, [], message=message)
+    return Summary(OUTCOMES[code], code, {}, 0, 0, 0, 0.0, journal, [], message=message)
 
 
 def problems_json(error: IndexProblemsError) -> list[dict[str, Any]]:
@@ -110,9 +124,13 @@ def problems_json(error: IndexProblemsError) -> list[dict[str, Any]]:
 
 def explain(error: BaseException) -> str:
     """The error as a message for people."""
+    if isinstance(error, NO_COMMAND):
+        shown: str = error.format_message()
+        return shown
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx else "upload-core"
-        return f"{error.format_message()}\nTry: {command} --help"
+        said = " ".join(error.format_message().split())  # click breaks and indents a list of choices
+        return f"{said}\nTry: {command} --help"
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, KeyboardInterrupt | click.Abort):
@@ -137,7 +155,10 @@ def code_of(error: BaseException) -> int:
 def refuse(error: BaseException, *, as_json: bool, journal: str = "") -> int:
     """Say why a command ends here, to people and on request as JSON; returns its exit code."""
     code, message = code_of(error), explain(error)
-    if message:
+    if isinstance(error, NO_COMMAND):
+        # whoever names no command is told which there are, and made no mistake
+        click.echo(message, err=True)
+    elif message:
         show_error(error, message)
     if as_json:
         data = summary_json(empty_summary(code, message, journal))

@@ -9,7 +9,8 @@ from upload_adapters.console import TerminalConsole
 from upload_adapters.index_file import read_index
 from upload_adapters.indexing import build_table
 from upload_adapters.wiring import open_source
-from upload_core.errors import IndexProblemsError
+from upload_core.errors import ConfigurationError, IndexProblemsError
+from upload_core.index_check import NO_FILES
 
 
 @click.command()
@@ -30,6 +31,8 @@ def command(source: str, index: str, allow_case_duplicates: bool, as_json: bool)
             data = {"outcome": "refused", "exit_code": 2, "message": str(error).partition("\n")[0]}
             write_json(data | {"problems": problems_json(error)})
         return 2
+    if not len(table):
+        raise ConfigurationError(NO_FILES)
     checked = sum(table.checksum(row) is not None for row in range(len(table)))
     if as_json:
         data = {"outcome": "ready", "exit_code": 0, "files": len(table), "bytes": table.total_bytes}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +13,11 @@ from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
 from upload_core.errors import ConfigurationError
 from upload_core.journal import Record
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 from upload_core.timestamps import iso, parse_iso
 
+CHECKSUMS: Final = ".checksums"
+"""How the name of what `index` remembers ends; it lies beside the journals."""
 DAY_MS: Final = 24 * 3600 * 1000
 _TIME: Final = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,9})?)?")
 _SESSION: Final = re.compile(r"session:(\d{1,9})")
@@ -28,6 +30,31 @@ def open_reader(journal: str, *, snapshots: bool = True) -> JournalReader:
     if not reader.exists():
         raise ConfigurationError(f"there is no journal at {printable(journal, 300)}; name the one that deliver used")
     return reader
+
+
+def journals_among(places: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Journals that these places are or, as directories of them, hold; and the places that have none.
+
+    `.upload-core/*` names the remembered checksums of an index as well. Raises `ConfigurationError` if no place has a
+    journal, or if one does not exist: it was mistyped.
+    """
+    found: dict[str, None] = {}
+    others: list[str] = []
+    for place in places:
+        inside = _journals_at(place)
+        found.update(dict.fromkeys(inside))
+        if not inside:
+            others.append(place)
+    mistyped = [place for place in others if not found or not os.path.lexists(place)]
+    if mistyped:
+        open_reader(mistyped[0])  # says that there is none
+    return list(found), [place for place in others if not place.endswith(CHECKSUMS)]
+
+
+def _journals_at(place: str) -> list[str]:
+    if JournalReader(Path(place)).exists():
+        return [place]
+    return sorted(str(path) for path in Path(place).glob("*") if path.is_dir() and JournalReader(path).exists())
 
 
 def moment(text: str, last_ms: int) -> int:
@@ -51,7 +78,7 @@ def moment(text: str, last_ms: int) -> int:
     except ValueError:
         pass
     raise ConfigurationError(
-        f"{printable(text, 60)!r} is no moment: write a record's number, 12:34:56, 2026-11-22T12:34:56.789Z (UTC), or session:2"
+        f"{quoted(text, 60)} is no moment: write a record's number, 12:34:56, 2026-11-22T12:34:56.789Z (UTC), or session:2"
     )
 
 

@@ -53,6 +53,8 @@ def verify_receipt(path: str, overrides: Mapping[str, Any], *, as_json: bool) ->
     until = max(delivered.until for delivered in receipt.head.deliveries)
     differ = ", ".join(f"{count:,} {_WORDS[kind]}" for kind, count in sorted(kinds.items()))
     write_line(f"{files(compared)} of the receipt of {until} compared with the archive: {differ or 'all agree'}")
+    if kinds.keys() - {"extra"}:
+        write_line("next: deliver as before, with --journal NEW: a new journal has sent what the archive lacks")
     return code
 
 

@@ -10,7 +10,7 @@ import click
 
 from upload_adapters.cli.gauge import bytes_by_state
 from upload_adapters.cli.options import journal_argument
-from upload_adapters.cli.output import paused_in_words, size, write_cells, write_json, write_line, write_table
+from upload_adapters.cli.output import paused_in_words, reason, size, write_cells, write_json, write_line, write_table
 from upload_adapters.cli.reading import reader_at
 from upload_core.delivery import Delivery
 from upload_core.timestamps import iso
@@ -76,5 +76,5 @@ def _rows(delivery: Delivery) -> Iterator[dict[str, object]]:
             "relpath": relpath,
             "state": delivery.state_of(file),
             "retries": delivery.retries[file],
-            "message": delivery.message_of(file),
+            "message": reason(delivery.message_of(file)),
         }

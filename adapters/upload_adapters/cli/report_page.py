@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from upload_adapters.cli.output import files, write_json, write_line
-from upload_adapters.cli.reading import is_alive, open_reader
+from upload_adapters.cli.reading import is_alive, journals_among, open_reader
 from upload_adapters.cli.several import said_of_shared
+from upload_adapters.console import TerminalConsole
 from upload_adapters.journal_reader import JournalReader
 from upload_core import events as ev
+from upload_core.text import printable
 
 if TYPE_CHECKING:
     from upload_adapters.report.answers import Standing
@@ -39,7 +41,10 @@ def command(journals: tuple[str, ...], output: str, as_json: bool) -> int:
         raise click.UsageError(f"{output} is a directory; name the file to write, for example {output}/report.html")
     readings: list[Reading] = []
     standings: list[Standing] = []
-    for journal in dict.fromkeys(map(os.path.normpath, journals)):
+    found, others = journals_among(list(map(os.path.normpath, journals)))
+    for place in others:
+        TerminalConsole().message(f"{printable(place, 300)} is no journal and is left out", "warning")
+    for journal in found:
         reader = open_reader(journal, snapshots=False)
         readings.append(read(reader))
         standings.append(_standing(reader))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from upload_adapters.cli.again import deliver_command
 from upload_adapters.cli.hooks import hook_options
 from upload_adapters.cli.interrupts import Interrupts
 from upload_adapters.cli.options import (
@@ -60,6 +61,7 @@ def command(
         ports = wire_journal(journal, {"to": to, "browser": not no_browser, "settings": settings, "dispatch": dispatch})
         console = prepare(ports, bandwidth=max_bandwidth, quiet=quiet, events=events)
         client = UploadClient.resume(ports=ports, n_threads=jobs, debug=debugging())
+        created = client.delivery.created
         return run(
             client,
             console,
@@ -68,6 +70,7 @@ def command(
             as_json=as_json,
             verbosity=verbosity,
             windows=window,
+            again=deliver_command(created, ports.source.name, ports.journal.name, to=to),
             metrics=metrics,
             on_finish=on_finish,
         )

@@ -24,6 +24,7 @@ from upload_adapters.console import TerminalConsole
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.prometheus import MetricsFile
 from upload_adapters.state_dump import DirectoryStateDump
+from upload_adapters.wiring import directory_of
 from upload_core.client import UploadClient
 from upload_core.outcomes import Summary
 from upload_core.ports import Ports
@@ -77,18 +78,19 @@ def run(
     as_json: bool,
     verbosity: int = 0,
     windows: Windows | None = None,
-    again: str = "",
+    again: str,
     metrics: str | None = None,
     on_finish: str | None = None,
 ) -> int:
     """Drive the client to its end, whatever that is, say how it ended, and return the exit code.
 
-    `again` is the command that delivers what is mended, unless resuming does.
+    `again` is the command that delivers what is mended: it reads the index, which resuming does not.
     """
     if as_json:
         interrupts.last_words = lambda: _interrupted_now(client)
     interrupts.client = client
     interrupts.at_person = lambda: console.asking
+    new_archive = _missing_directory(ports.archive_name)
     metrics_file = None if metrics is None else MetricsFile(client, metrics)
     try:
         with (
@@ -106,6 +108,8 @@ def run(
             summary_text = summary
     else:
         summary_text = summary
+    if new_archive and os.path.isdir(new_archive):
+        console.message(f"the archive {new_archive} did not exist and was made", "info")
     if summary.outcome != "refused":
         full_list = _dump_state(client, ports, summary)
         lines = ending(summary_text, again=again, full_list=full_list)
@@ -123,16 +127,30 @@ def run(
     return summary.exit_code
 
 
+def _missing_directory(archive: str) -> str:
+    """The directory that is the archive if it is not there yet, else "": it is made, and its name may be mistyped."""
+    if not archive.startswith("file://"):
+        return ""
+    directory = directory_of(archive)
+    return "" if os.path.isdir(directory) else directory
+
+
 def _ended_by(error: Exception, client: UploadClient) -> Summary:
     """The summary of a session that an error ended, or kept from beginning."""
     code = exit_code_of_error(error)
     recorded = client.summary().outcome if client.delivery.facts.session else ""
     outcome = OUTCOMES[code] if code in (0, 2, 7) or not recorded else recorded
-    return replace(client.summary(), outcome=outcome, exit_code=code, message=explain(error))
+    return replace(_known(client), outcome=outcome, exit_code=code, message=explain(error))
+
+
+def _known(client: UploadClient) -> Summary:
+    """The client's summary; without counts until it has opened its journal, which may know that files are valid."""
+    summary = client.summary()
+    return summary if client.delivery.facts.session else replace(summary, counts={})
 
 
 def _interrupted_now(client: UploadClient) -> bytes:
-    summary = replace(client.summary(), outcome="interrupted", exit_code=INTERRUPTED, message=REASON)
+    summary = replace(_known(client), outcome="interrupted", exit_code=INTERRUPTED, message=REASON)
     return json.dumps(summary_json(summary)).encode() + b"\n"
 
 
@@ -142,7 +160,7 @@ def _dump_state(client: UploadClient, ports: Ports, summary: Summary) -> str:
     Returns its place, "" if there is none; what cannot be written or removed is a warning.
     """
     directory = Path(summary.journal)
-    if not directory.is_dir():
+    if not directory.is_dir() or not summary.counts:
         return ""
     try:
         for old in directory.glob(f"{state_name(client.delivery.created)}*.csv"):

@@ -12,7 +12,8 @@ import click
 from upload_adapters.cli import live
 from upload_adapters.cli.ending import groups, resume_command
 from upload_adapters.cli.options import journals_argument, no_color_option
-from upload_adapters.cli.output import files, paused_in_words, size, write_json, write_line
+from upload_adapters.cli.output import failed_json, files, paused_in_words, size, write_json, write_line
+from upload_adapters.cli.reading import journals_among
 from upload_adapters.cli.several import said_of_shared
 from upload_adapters.cli.watching import CUT_OFF, RUNNING, UNKNOWN, Watch
 from upload_adapters.console import TerminalConsole
@@ -38,10 +39,13 @@ PLAIN_INTERVAL_S: Final = 30.0
 def command(journals: Sequence[str], with_failed: bool, follow: bool, as_json: bool) -> int:
     """How deliveries stand, also while they run.
 
-    Reads the journals and nothing else; whoever works on them is not disturbed. With --follow a terminal shows what
+    Reads the journals, or those in a directory of them, and nothing else; whoever works on them is not disturbed. With --follow a terminal shows what
     `deliver` shows; elsewhere there is a line every half minute, or with --json an object whenever something changes.
     """
-    watches = [Watch(journal) for journal in journals]
+    found, others = journals_among(journals)
+    for place in others:
+        TerminalConsole().message(f"{printable(place, 300)} is no journal and is left out", "warning")
+    watches = [Watch(journal) for journal in found]
     for watch in watches:
         watch.look()
         if as_json:
@@ -152,7 +156,7 @@ def _status(watch: Watch) -> dict[str, Any]:
         "source": facts.source,
         "archive": created.archive,
         "journal": str(reader.path),
-        "failed": [{"relpath": f.relpath, "state": f.state, "message": f.message} for f in failed_files(delivery)],
+        "failed": failed_json(failed_files(delivery)),
     }
 
 

@@ -12,6 +12,8 @@ import click
 from upload_adapters.console import TerminalConsole
 from upload_adapters.local import LocalPlaces, run_validator
 from upload_adapters.wiring import load_check
+from upload_core.errors import ConfigurationError
+from upload_core.text import printable
 
 
 @click.command()
@@ -24,10 +26,14 @@ from upload_adapters.wiring import load_check
 def command(directory: str, dataset: str, delivery_id: str, sample: bool, check: str | None, quiet: bool) -> int:
     """Run a local archive's validator as a process.
 
-    Waits for a session of the delivery in DIRECTORY (the DIR of --to file:///DIR), judges its files and ends with it.
-    Client and validator talk through the log files only.
+    Waits for a session of the delivery in DIRECTORY (the DIR of --to file:///DIR, which must be there), judges its
+    files and ends with it. Client and validator talk through the log files only.
     """
     console = TerminalConsole(quiet=quiet)
+    if not os.path.isdir(directory):
+        raise ConfigurationError(
+            f"there is no directory {printable(directory, 300)}; make it, or name the DIR of --to file:///DIR"
+        )
     checker = None if check is None else load_check(check, os.getcwd())
     places = LocalPlaces(directory, dataset, delivery_id, "sample" if sample else "staging")
     ending = threading.Event()

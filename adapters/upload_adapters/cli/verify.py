@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from upload_adapters import snapshot_file
+from upload_adapters.cli.again import deliver_command, fresh_journal
 from upload_adapters.cli.output import files, write_json, write_line
 from upload_adapters.cli.reading import open_reader
 from upload_adapters.cli.receipts import verify_receipt
 from upload_adapters.journal_reader import JournalReader
-from upload_adapters.wiring import wire_journal
+from upload_adapters.wiring import recorded, wire_journal
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import JournalDamagedError
@@ -34,8 +35,8 @@ def command(
     """Check a journal, or the archive against it.
 
     Every record of every segment is read and its checksums verified; snapshots must agree with it. With --archive the
-    size and CRC32 of every file that is valid or stored are compared with what the archive holds now: exit code 1 and a
-    list if they differ. Changes nothing.
+    size and CRC32 of every file that is valid or stored are compared with what the archive holds now: exit code 1, a
+    list, and the command that sends these again if they differ. Changes nothing.
 
     With --receipt no journal is needed: every file that the receipt calls valid or done must be in the archive with its
     size and CRC32, and nothing else may be there.
@@ -73,16 +74,27 @@ def command(
         differ = [{"relpath": relpath, "message": message} for relpath, message in wrong]
         write_json(data | {"notes": notes, "compared": compared, "different": differ})
         return code
-    write_line(
-        f"{reader.position.seq:,} records are whole (segments: {reader.position.segment}); {files(len(delivery))} delivered"
-    )
+    valid = f"{delivery.counts[VALID]:,} of {files(len(delivery))} valid"
+    write_line(f"{reader.position.seq:,} records are whole (segments: {reader.position.segment}); {valid}")
     for note in notes:
         write_line(note)
     for relpath, message in wrong:
         write_line(f"{relpath} {message}")
     if with_archive:
-        write_line(f"{files(compared)} compared with the archive: {f'{len(wrong):,} differ' if wrong else 'all agree'}")
+        write_line(f"{files(compared)} compared with the archive: {_differ(len(wrong)) if wrong else 'all agree'}")
+    if wrong:
+        write_line(f"next: {_sent_again(journal, reader)}")
     return code
+
+
+def _differ(count: int) -> str:
+    return "1 differs" if count == 1 else f"{count:,} differ"
+
+
+def _sent_again(journal: str, reader: JournalReader) -> str:
+    """The command that puts back what the archive lost: only a new journal has the archive asked about every file."""
+    created, source = recorded(reader.path)
+    return deliver_command(created, source, fresh_journal(str(Path(journal).absolute())))
 
 
 def _journal(reader: JournalReader) -> Iterator[str]:

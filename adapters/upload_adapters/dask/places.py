@@ -10,7 +10,7 @@ import distributed
 
 from upload_core.errors import ConfigurationError, SourceError
 from upload_core.ports import Source
-from upload_core.text import printable
+from upload_core.text import printable, quoted
 
 LOCAL: Final = "dask"
 SCHEMES: Final = {"dask": "tcp", "dask+tls": "tls"}
@@ -36,7 +36,7 @@ def address_of(dispatch: str) -> str | None:
     host, colon, port = rest.rpartition(":")
     if scheme not in SCHEMES or not separator or not host or not colon or not port.isdigit():
         raise ConfigurationError(
-            f"{printable(dispatch, 200)!r} names no cluster; write dask://HOST:PORT, dask+tls://HOST:PORT, "
+            f"{quoted(dispatch, 200)} names no cluster; write dask://HOST:PORT, dask+tls://HOST:PORT, "
             "or dask for one on this machine"
         )
     return f"{SCHEMES[scheme]}://{rest}"

@@ -478,7 +478,8 @@ def test_config_show_names_every_value_and_its_origin_and_no_secret(archive, aws
         timeout=60,
         check=True,
     )
-    rows = {line.split("\t")[0].strip(): line.split("\t")[1:] for line in done.stdout.splitlines()}
+    lines = ([cell.strip() for cell in line.split("\t")] for line in done.stdout.splitlines())
+    rows = {name: cells for name, *cells in lines}
     assert rows["deployment.name"] == ["mast-test", "file mast.toml"]
     assert rows["identity.tokens"] == ["keyring", "environment UPLOAD_CORE_IDENTITY_TOKENS"]
     assert rows["identity.scope"][1] == "default"
