@@ -189,7 +189,7 @@ def test_an_archive_in_aws_is_asked_for_its_time_and_places(tmp_path, monkeypatc
         aws.parameters.values.clear()
         code, found = examined()
         assert (code, found["archive"][0]) == (2, "fail")
-        assert {entry.operation for entry in aws.log()} == {"ListBuckets", "GetParameter"}  # it changes nothing
+        assert {entry.operation for entry in aws.log()} == {"Head", "GetParameter"}  # it changes nothing
 
 
 @pytest.mark.parametrize(

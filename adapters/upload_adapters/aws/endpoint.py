@@ -53,7 +53,7 @@ def endpoint_of(session: boto3.Session, client: Any, bucket: str, now_ms: Callab
         region,
         keys,
         now_ms,
-        trusted=_trusted(session) if parts.scheme == "https" else None,
+        trusted=trusted(session) if parts.scheme == "https" else None,
         proxy=get_environ_proxies(base).get(parts.scheme, ""),
     )
 
@@ -80,7 +80,7 @@ def _put_request(client: Any, bucket: str) -> tuple[str, Mapping[str, Any]]:
     return seen["url"], seen["signing"]
 
 
-def _trusted(session: boto3.Session) -> str:
+def trusted(session: boto3.Session) -> str:
     """The file of certificate authorities that boto3 would trust: one that is configured, else the one it ships with."""
     configured = session._session.get_config_variable("ca_bundle")  # boto3 has no public way to ask
     return str(configured or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(True))
