@@ -26,6 +26,8 @@ SHOWN_FIELDS: Final = frozenset(
 )
 """What is kept of the error that AWS sent; `Token-0`, `AWSAccessKeyId`, `StringToSign` and their like are not."""
 MESSAGE_MAX: Final = 500
+_QUOTED: Final = re.compile(r"\s*The (Canonical String|String-to-Sign) (for this request )?should have been.*", re.S)
+_SECRET: Final = re.compile(r"(x-amz-(?:security|s3session)-token\s*[:=]\s*|signature=)[^\s&,'\"]*", re.I)
 
 
 class AwsError(ClientError):  # type: ignore[misc]  # botocore has no types
@@ -278,6 +280,20 @@ ABOUT_TIME: Final = re.compile(r"expired|not yet current|request time", re.IGNOR
 """What services that speak JSON say where S3 says `RequestTimeTooSkewed`; their code is that of any wrong signature."""
 
 
+def without_request(said: Any) -> Any:
+    """What AWS said without the request that it quotes; what is no text stays as it is.
+
+    A wrong signature is answered with the request as AWS would have signed it, and in it the session's token
+    ("Troubleshooting Signature Version 4", docs.aws.amazon.com/IAM).
+
+    >>> without_request("No. The Canonical String for this request should have been 'x-amz-security-token:abc'")
+    'No.'
+    >>> without_request("odd: x-amz-security-token:abc, host")
+    'odd: x-amz-security-token:***, host'
+    """
+    return _SECRET.sub(r"\1***", _QUOTED.sub("", said)) if isinstance(said, str) else said
+
+
 def cut_short(doing: str) -> AwsUnavailableError:
     """The error for an answer of which a part is missing; botocore gives out what came, as if that were all."""
     response = {"Error": {"Code": "IncompleteAnswer"}, "ResponseMetadata": {}}
@@ -306,12 +322,17 @@ def translate(error: Exception, doing: str, operation: str = "") -> AwsError:
         return error
     meaning = meaning_of(error)
     if isinstance(error, ClientError):
-        details = {name: value for name, value in error.response.get("Error", {}).items() if name in SHOWN_FIELDS}
-        response = {"ResponseMetadata": {}, **error.response, "Error": details}
-        error.response = response  # ours is raised from it, so it must not keep what is secret either
+        details = {
+            name: without_request(value) for name, value in error.response.get("Error", {}).items() if name in SHOWN_FIELDS
+        }
+        rest = {name: without_request(value) for name, value in error.response.items()}
+        response = {"ResponseMetadata": {}, **rest, "Error": details}
+        # Ours is raised from it, so it must not keep what is secret either.
+        error.response = response
+        error.args = tuple(without_request(each) for each in error.args)
         operation = operation or error.operation_name
     else:
-        details = {"Code": type(error).__name__, "Message": str(error)}
+        details = {"Code": type(error).__name__, "Message": without_request(str(error))}
         response = {"Error": details, "ResponseMetadata": {}}
     said = ": ".join(str(details[name]) for name in ("Code", "Message") if details.get(name))
     return meaning.error(f"{doing} failed ({printable(said, MESSAGE_MAX)}); {meaning.advice}", response, operation)

@@ -4,6 +4,7 @@ import gzip
 import inspect
 import json
 import pickle
+import traceback
 from pathlib import Path
 
 import botocore
@@ -188,6 +189,48 @@ def test_nothing_secret_is_kept_of_what_aws_sent():
     error = refusal("ExpiredToken", 400, **{"Token-0": "canary", "AWSAccessKeyId": "canary", "StringToSign": "canary"})
     raised = translate(error, "x")
     assert "canary" not in repr((raised, raised.response, raised.args, error.response))
+
+
+TOKEN = "FwoGZXIvYXdzE" + "canary" * 80
+QUOTING = (
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
+    "and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should "
+    f"have been\n'POST\n/\n\nhost:ssm.us-east-1.amazonaws.com\nx-amz-security-token:{TOKEN}\n\nhost\n"
+    "deadbeef'\n\nThe String-to-Sign should have been\n'AWS4-HMAC-SHA256\ncanary'\n"
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        QUOTING,
+        f"odd headers: host, X-Amz-Security-Token: {TOKEN}",
+        f"odd query: X-Amz-Security-Token={TOKEN}&X-Amz-Signature=canary",
+        f"bad session x-amz-s3session-token:{TOKEN}",
+        "Authorization=AWS4-HMAC-SHA256 Credential=AKIA, Signature=canary",
+    ],
+)
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "IncompleteSignatureException", "Odd"])
+def test_a_request_that_aws_quotes_is_not_told_on(code, said):
+    """Services that speak JSON put the request as they would have signed it into their message."""
+    error = refusal(code, 400, Message=said)
+    error.response["message"] = said  # where botocore knows the error's shape
+    with pytest.raises(AwsError) as caught, translated("reading the network parameter"):
+        raise error
+    raised = caught.value
+    assert raised.__cause__ is error
+    shown = "".join(traceback.format_exception(raised))
+    assert "canary" not in shown + repr((raised, raised.response, raised.args, error, error.args, error.response))
+    assert "canary" not in repr(pickle.loads(pickle.dumps(raised)).response)
+    assert raised.code == code
+
+
+def test_a_wrong_clock_is_still_known_by_its_message():
+    said = f"Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z. {QUOTING}"
+    raised = translate(refusal("InvalidSignatureException", 400, Message=said), "x")
+    assert isinstance(raised, ArchiveUnavailableError)
+    assert "Signature expired: 20260101T000000Z is now earlier" in str(raised)
+    assert "canary" not in repr((raised, raised.response))
 
 
 def test_text_from_aws_is_made_printable_and_short():
