@@ -205,7 +205,13 @@ def test_nothing_in_the_environment_turns_it_off(way, stranger, aws, monkeypatch
 
 def test_no_line_of_ours_turns_it_off():
     """Neither a keyword nor an attribute nor an option whose value could be "do not look"."""
-    allowed = ("verify=_ca_bundle()", "verify=True", "verify=None", "verify=self.trusted or None", "verify=trusted(session)")
+    allowed = (
+        "verify=_ca_bundle()",
+        "verify=True",
+        "verify=None",
+        "verify=self.trusted or None",
+        "verify=trusted(session)",
+    )
     wrong = []
     for path in sorted([*ROOT.glob("adapters/**/*.py"), *ROOT.glob("upload_core/**/*.py")]):
         text = path.read_text("utf-8")

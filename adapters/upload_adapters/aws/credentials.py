@@ -23,9 +23,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
-from upload_adapters.aws.errors import AwsError, AwsIdentityError, AwsUnavailableError, cut_short
+from upload_adapters.aws.errors import AwsConfigurationError, AwsError, AwsIdentityError, AwsUnavailableError, cut_short
 from upload_adapters.aws.tokens import Unpicklable, masked, server_time, without
-from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.text import printable
 
 METHOD: Final = "cognito-identity-pool"
@@ -59,11 +58,11 @@ def role_for_delivery(roles: Sequence[str], dataset: str, delivery_id: str) -> s
         return fitting[0]
     shown = ", ".join(printable(name, 100) for name in sorted(set(names.values()))[:20]) or "none"
     if not fitting:
-        raise IdentityError(
+        raise AwsIdentityError(
             f"this sign-in has no role for the delivery {printable(delivery_id)} of {printable(dataset)} "
             f"(wanted: ...{printable(suffix)}; its roles: {shown}); check the label, or ask the archive's staff"
         )
-    raise IdentityError(
+    raise AwsIdentityError(
         f"this sign-in has several roles that end in {printable(suffix)} ({shown}); "
         "name the right one (its ARN) as `role` in [identity]"
     )
@@ -99,7 +98,7 @@ class IdentityPool:
         """Raises `ConfigurationError` for an id that is none, or AWS settings that cannot work."""
         region, colon, _ = identity_pool_id.partition(":")
         if not colon or not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region):
-            raise ConfigurationError(
+            raise AwsConfigurationError(
                 f"identity_pool_id {identity_pool_id!r} is none; it looks like us-east-1:01234567-89ab-..."
             )
         self._pool_id = identity_pool_id
@@ -115,7 +114,7 @@ class IdentityPool:
         try:
             self._client = boto3.Session().client("cognito-identity", region_name=region, config=config)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
+            raise AwsConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
 
     def credentials(self, id_token: str, role: str) -> RoleCredentials:
         """Keys of the role. Raises `LoginRejectedError`, `IdentityError` or `ArchiveUnavailableError`."""
@@ -146,7 +145,9 @@ class IdentityPool:
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         left_s = given["Expiration"].timestamp() - server_time(date, self._now())
         if left_s <= 0:
-            raise IdentityError("the identity pool gave credentials that have expired already; ask the archive's staff")
+            raise AwsIdentityError(
+                "the identity pool gave credentials that have expired already; ask the archive's staff"
+            )
         return RoleCredentials(
             access_key=given["AccessKeyId"],
             secret_key=given["SecretKey"],
@@ -200,7 +201,7 @@ def renewing_session(
     try:
         return boto3.Session(botocore_session=session, region_name=region)
     except botocore.exceptions.BotoCoreError as error:
-        raise ConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
+        raise AwsConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
 
 
 def _refusal(error: botocore.exceptions.ClientError, id_token: str, role: str) -> AwsError:

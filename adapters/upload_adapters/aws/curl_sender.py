@@ -14,7 +14,7 @@ import pycurl
 
 from upload_adapters.aws.bucket import Bucket, Endpoint, patiently, telling
 from upload_adapters.aws.curl_handle import PIECE_SIZE, Answer, failure, give_body, new_handle, refusal
-from upload_adapters.aws.errors import AwsError
+from upload_adapters.aws.errors import AwsError, AwsRefusedError
 from upload_adapters.aws.s3_part import (
     PART_ATTEMPTS,
     Boto3Sender,
@@ -28,7 +28,6 @@ from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Form
 from upload_adapters.crc32 import crc32
 from upload_core.checksum import crc32_base64
 from upload_core.effects import StoredPart
-from upload_core.errors import ArchiveError
 from upload_core.ports import Attempt, SourceFile
 
 _TRAILER_BYTES: Final = len(b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n")
@@ -174,7 +173,7 @@ class CurlSender:
             raise
         checksum, etag = answer.headers(b"x-amz-checksum-crc32", b"etag")
         if checksum != part.checksum:
-            raise ArchiveError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
+            raise AwsRefusedError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
         return StoredPart(number, checksum, etag)
 
 

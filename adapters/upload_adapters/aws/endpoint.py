@@ -13,9 +13,8 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from upload_adapters.aws.bucket import Endpoint
-from upload_adapters.aws.errors import translated
+from upload_adapters.aws.errors import AwsIdentityError, translated
 from upload_adapters.aws.signing import Keys
-from upload_core.errors import IdentityError
 
 _KEY: Final = "key"
 _SERVICE: Final = "s3"
@@ -45,7 +44,7 @@ def endpoint_of(session: boto3.Session, client: Any, bucket: str, now_ms: Callab
         with translated("renewing the credentials"):
             frozen: Keys | None = credentials.get_frozen_credentials()
         if frozen is None or not frozen.access_key:
-            raise IdentityError("there are no AWS credentials any more; sign in again, then resume")
+            raise AwsIdentityError("there are no AWS credentials any more; sign in again, then resume")
         return frozen
 
     return Endpoint(
@@ -69,7 +68,9 @@ def _put_request(client: Any, bucket: str) -> tuple[str, Mapping[str, Any]]:
 
     def stop(params: Mapping[str, Any], context: Mapping[str, Any], **_: Any) -> tuple[AWSResponse, dict[str, Any]]:
         seen.update(url=params["url"], signing=context.get("signing", {}))
-        return AWSResponse(params["url"], 200, {}, None), {}  # an answer here ends the request, as in botocore's Stubber
+        return AWSResponse(
+            params["url"], 200, {}, None
+        ), {}  # an answer here ends the request, as in botocore's Stubber
 
     events = client.meta.events
     events.register_first("before-call.s3.PutObject", stop)

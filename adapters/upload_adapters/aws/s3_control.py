@@ -15,7 +15,7 @@ from upload_adapters.aws.bucket import Bucket, Place, patiently, server_time, st
 from upload_adapters.aws.errors import AwsError, AwsOffsetConflictError, AwsPreconditionFailedError, translated
 from upload_adapters.aws.s3_sessions import once_more
 from upload_core.checksum import crc32_base64
-from upload_core.errors import OffsetConflictError, PreconditionFailedError
+from upload_core.errors import PreconditionFailedError
 from upload_core.ports import ControlBucket, ObjectInfo
 
 UNDONE_CODES: Final = frozenset({"ConditionalRequestConflict", "OperationAborted", "SlowDown"})
@@ -127,7 +127,7 @@ class S3ControlBucket:
         with translated(f"compacting {key}"):
             found = bucket.calls.head_object(Bucket=bucket.name, Key=key)
             if found["ContentLength"] != size:
-                raise OffsetConflictError(f"{key} holds {found['ContentLength']} bytes, not {size}")
+                raise AwsOffsetConflictError(f"{key} holds {found['ContentLength']} bytes, not {size}")
             try:
                 bucket.once.copy_object(
                     Bucket=bucket.name,

@@ -27,7 +27,7 @@ class Closing:
     def __init__(self):
         self.puts = []
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.base = "http://127.0.0.1:%d/b/" % self._listening.getsockname()[1]
+        self.base = f"http://127.0.0.1:{self._listening.getsockname()[1]}/b/"
         self._open = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -52,7 +52,9 @@ class Closing:
                     connection.shutdown(socket.SHUT_RDWR)
                     return
                 checksum = fields.get("x-amz-checksum-crc32", CHECKSUM)
-                answer = f'HTTP/1.1 200 OK\r\nETag: "e"\r\nx-amz-checksum-crc32: {checksum}\r\nContent-Length: 0\r\n\r\n'
+                answer = (
+                    f'HTTP/1.1 200 OK\r\nETag: "e"\r\nx-amz-checksum-crc32: {checksum}\r\nContent-Length: 0\r\n\r\n'
+                )
                 connection.sendall(answer.encode())
 
     def close(self):
