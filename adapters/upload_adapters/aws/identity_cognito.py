@@ -45,7 +45,8 @@ class CognitoIdentity:
     """Who a person is to the archive: one sign-in, its tokens, and the credentials of the delivery's role.
 
     Safe for threads. `ask_again` is called with the reason when a renewal is refused, at most once until the next
-    successful sign-in, in the thread that needed the credentials; True means "sign in now".
+    successful sign-in; True means "sign in now". While the old credentials work it is called in a thread of its own, and
+    the work goes on; once they are about to end, whoever needs credentials waits.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class CognitoIdentity:
 
     def session(self) -> boto3.Session:
         """The session for the delivery's role, signed in first if it is not yet."""
+        if (made := self._session) is not None:  # without the lock: its holder may be asking a person
+            return made
         with self._lock:
             if self._session is None:
                 self.sign_in()
