@@ -169,7 +169,7 @@ def test_whoever_asks_s3_itself_unsigned_is_sent_elsewhere_and_told_the_time(aws
     connection.request(method, "/")
     answer = connection.getresponse()
     assert (answer.status, answer.read(), answer.headers["Location"]) == (status, b"", location)
-    assert parsedate_to_datetime(answer.headers["Date"])
+    assert parsedate_to_datetime(answer.headers["Date"]).tzinfo is not None
     connection.close()
 
 

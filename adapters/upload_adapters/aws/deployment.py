@@ -21,7 +21,6 @@ from upload_adapters.aws.errors import translated
 from upload_adapters.aws.network import DEFAULT_PARAMETER, NetworkParameters, read_network_parameters
 from upload_adapters.aws.s3_sessions import keep_sessions
 from upload_adapters.aws.server_clock import ServerClock
-from upload_adapters.clock import SystemClock
 from upload_core.wire import Keys
 
 CONNECTIONS_MAX: Final = 64
@@ -29,9 +28,19 @@ CONNECTIONS_MAX: Final = 64
 T = TypeVar("T")
 
 
-def _machine_ms() -> int:
-    """The machine's own time, where no archive's is known."""
-    return time.time_ns() // 1_000_000
+class _Machine:
+    """The machine's own time, where nobody gave a clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    machine_ms = now_ms
+
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 def s3_config(*, attempts: int) -> Config:
@@ -58,7 +67,7 @@ def make_bucket(
 
 def open_bucket(session: boto3.Session, name: str) -> Bucket:
     """A bucket outside of any delivery."""
-    clock = ServerClock(SystemClock())
+    clock = ServerClock(_Machine())
 
     def client(config: Config) -> Any:
         made = session.client("s3", config=config)
@@ -137,7 +146,7 @@ class AwsDeployment:
             self._made.clear()
 
     def _bucket(self, name: str) -> Bucket:
-        now_ms = _machine_ms if self._clock is None else self._clock.now_ms
+        now_ms = (self._clock or _Machine()).now_ms
         with self._mutex:  # a boto3 session is for one thread at a time
             return make_bucket(name, self._session(), functools.partial(self._client, "s3"), now_ms)
 

@@ -1,5 +1,7 @@
 """Where libcurl finds a bucket: exactly where boto3's own requests for it go."""
 
+from typing import Any
+
 import boto3
 import pytest
 from botocore.config import Config
@@ -12,7 +14,7 @@ REGIONS = (
     *("us-gov-west-1", "us-gov-east-1", "cn-north-1", "aws-global"),
 )
 BUCKETS = ("my-bucket", "my.bucket", "My_Bucket")
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "by path": {"addressing_style": "path"},
     "virtual": {"addressing_style": "virtual"},

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections import namedtuple
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,8 @@ from upload_core.attempt import FreeAttempt
 
 Keys = namedtuple("Keys", "access_key secret_key token")
 CHECKSUM = "AAAAAA=="
+NOBODY: Any = None
+"""In the place of boto3's clients, which are not asked."""
 
 
 class Closing:
@@ -79,7 +82,7 @@ SIZES = [0, 1, 100_000, 3_000_000]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_whole_body_whose_answer_is_lost_is_sent_once(server, endpoint, size):
-    bucket, sender = Bucket("b", None, None, endpoint), CurlSender()
+    bucket, sender = Bucket("b", NOBODY, NOBODY, endpoint), CurlSender()
     for number in range(3):
         assert sender.send_whole(bucket, f"warm{number}", b"x" * size, CHECKSUM)["ETag"] == '"e"'
         with pytest.raises(AwsUnavailableError, match="closed before"):
@@ -90,7 +93,7 @@ def test_a_whole_body_whose_answer_is_lost_is_sent_once(server, endpoint, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_an_object_of_many_whose_answer_is_lost_is_sent_once(server, endpoint, size):
     channel = CurlChannel(endpoint)
-    found = {}
+    found: dict[int, Any] = {}
     for number in range(6):
         channel.start(number, f"{'lost' if number % 2 else 'warm'}{number}", b"x" * size, CHECKSUM)
         while channel.under_way:
@@ -105,7 +108,7 @@ def test_a_part_whose_answer_is_lost_is_sent_again_only_after_another_commit(ser
     monkeypatch.setattr(curl_sender, "PART_ATTEMPTS", 2)
     committed = []
     attempt, sender = FreeAttempt(lambda: committed.append(len(server.puts))), CurlSender()
-    bucket, body = Bucket("b", None, None, endpoint), Body(b"x" * size)
+    bucket, body = Bucket("b", NOBODY, NOBODY, endpoint), Body(b"x" * size)
     assert sender.send_whole(bucket, "warm", b"x", CHECKSUM)["ETag"] == '"e"'
     with pytest.raises(AwsUnavailableError, match="closed before"):
         sender.send(Upload(bucket, "lost", "id", size, size), 1, body, 0, size, attempt)
