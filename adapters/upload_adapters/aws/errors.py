@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from upload_adapters.aws.quoted_requests import without_request
 from upload_core import errors
 from upload_core.effects import Fault
 from upload_core.text import printable
@@ -26,8 +27,6 @@ SHOWN_FIELDS: Final = frozenset(
 )
 """What is kept of the error that AWS sent; `Token-0`, `AWSAccessKeyId`, `StringToSign` and their like are not."""
 MESSAGE_MAX: Final = 500
-_QUOTED: Final = re.compile(r"\s*The (Canonical String|String-to-Sign) (for this request )?should have been.*", re.S)
-_SECRET: Final = re.compile(r"(x-amz-(?:security|s3session)-token\s*[:=]\s*|signature=)[^\s&,'\"]*", re.I)
 
 
 class AwsError(ClientError):  # type: ignore[misc]  # botocore has no types
@@ -314,20 +313,6 @@ TIMEOUTS: Final = frozenset({"RequestTimeout", "RequestTimeoutException", "ReadT
 
 ABOUT_TIME: Final = re.compile(r"expired|not yet current|request time", re.IGNORECASE)
 """What services that speak JSON say where S3 says `RequestTimeTooSkewed`; their code is that of any wrong signature."""
-
-
-def without_request(said: Any) -> Any:
-    """What AWS said without the request that it quotes; what is no text stays as it is.
-
-    A wrong signature is answered with the request as AWS would have signed it, and in it the session's token
-    ("Troubleshooting Signature Version 4", docs.aws.amazon.com/IAM).
-
-    >>> without_request("No. The Canonical String for this request should have been 'x-amz-security-token:abc'")
-    'No.'
-    >>> without_request("odd: x-amz-security-token:abc, host")
-    'odd: x-amz-security-token:***, host'
-    """
-    return _SECRET.sub(r"\1***", _QUOTED.sub("", said)) if isinstance(said, str) else said
 
 
 def cut_short(doing: str) -> AwsUnavailableError:
