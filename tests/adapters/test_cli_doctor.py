@@ -194,12 +194,17 @@ def test_an_archive_in_aws_is_asked_for_its_time_and_places(tmp_path, monkeypatc
         aws.parameters.values.clear()
         code, found = examined()
         assert (code, found["archive"][0]) == (2, "fail")
-        assert {entry.operation for entry in aws.log()} == {"ListBuckets", "GetParameter"}  # it changes nothing
+        assert {entry.operation for entry in aws.log()} == {"Head", "GetParameter"}  # it changes nothing
 
 
 @pytest.mark.parametrize(
     ("skew_s", "verdict", "shown"),
-    [(30, "ok", " s behind"), (-300, "warn", "5 min ahead of"), (7_200, "fail", "2 h behind")],
+    [
+        (30, "ok", " s behind"),
+        (-240, "warn", "4 min ahead of"),
+        (600, "fail", "10 min behind"),  # S3 would take it, SSM and Lambda do not
+        (7_200, "fail", "2 h behind"),
+    ],
 )
 def test_a_clock_that_is_off_is_told(tmp_path, monkeypatch, skew_s, verdict, shown):
     with Emulator(Settings(skew_s=skew_s, check_request_time=False)) as aws:

@@ -52,6 +52,8 @@ KNOWN_QUERY = {
     "max-keys", "continuation-token", "start-after", "encoding-type", "fetch-owner", "max-uploads", "key-marker",
     "upload-id-marker", "max-parts", "part-number-marker", "x-id",
 }  # fmt: skip
+FRONT_PAGE = "https://aws.amazon.com/s3/"
+"""Where whoever asks S3 itself for something without a signature is sent, with an empty body."""
 KEY_BYTES_MAX = 1024
 SINGLE_PUT_MAX = 5 * 1024**3
 
@@ -65,7 +67,7 @@ def address(request: Request) -> None:
     bucket, _, key = path.partition("/")
     request.bucket, request.key = urllib.parse.unquote(bucket), urllib.parse.unquote(key)
     if not request.bucket:
-        request.operation = "ListBuckets" if request.method == "GET" else "Unknown"
+        request.operation = {"GET": "ListBuckets", "HEAD": "Head"}.get(request.method, "Unknown")
         return
     request.operation = "Unknown"
     for method, about_object, mark, operation in ROUTES:
@@ -103,6 +105,10 @@ class S3:
             return xml_error(error, resource=request.path, with_body=request.method != "HEAD")
 
     def _handle(self, request: Request) -> Response:
+        if request.operation == "Head":
+            raise ServiceError(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+        if request.operation == "ListBuckets" and "authorization" not in request.headers:
+            return Response(307, {"location": FRONT_PAGE})
         self._keyring.principal(request)
         unknown = request.query.keys() - KNOWN_QUERY
         if request.operation == "Unknown" or unknown:

@@ -161,6 +161,18 @@ def test_an_operation_it_does_not_know_is_refused(s3):
     assert refused(s3.get_bucket_versioning, Bucket=PLAIN) == ("NotImplemented", 501)
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "location"), [("GET", 307, "https://aws.amazon.com/s3/"), ("HEAD", 405, None)]
+)
+def test_whoever_asks_s3_itself_unsigned_is_sent_elsewhere_and_told_the_time(aws, method, status, location):
+    connection = http.client.HTTPConnection("127.0.0.1", int(aws.url.rpartition(":")[2]), timeout=10)
+    connection.request(method, "/")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read(), answer.headers["Location"]) == (status, b"", location)
+    assert parsedate_to_datetime(answer.headers["Date"]).tzinfo is not None
+    connection.close()
+
+
 def test_buckets_are_made_and_deleted_when_empty(s3):
     s3.create_bucket(Bucket="new-bucket")
     s3.head_bucket(Bucket="new-bucket")

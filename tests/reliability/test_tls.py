@@ -18,6 +18,7 @@ from tests.emulator import Emulator
 from tests.reliability.tls_front import TlsFront
 from upload_adapters.aws import oauth
 from upload_adapters.aws.bucket import Bucket
+from upload_adapters.aws.checkup import reach
 from upload_adapters.aws.deployment import s3_config
 from upload_adapters.aws.endpoint import endpoint_of
 from upload_adapters.aws.errors import translated
@@ -149,6 +150,18 @@ def test_a_certificate_that_does_not_fit_is_none(way, fault, authority, trusted,
         assert front.decrypted == 0
 
 
+def test_asking_for_the_time_trusts_whom_all_others_trust(stranger, authority, trusted, aws, monkeypatch):
+    with TlsFront(stranger, port_of(aws)) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+        with pytest.raises(UploadClientError, match="not trusted"):
+            reach("us-east-1", SystemClock())
+        assert front.decrypted == 0
+    with TlsFront(authority.issue_cert("127.0.0.1"), port_of(aws)) as front:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", front.url)
+        assert abs(reach("us-east-1", SystemClock()).ahead_s) < 30
+        assert front.decrypted
+
+
 @pytest.mark.parametrize("way", STORING)
 def test_a_private_authority_works_once_it_is_named(way, authority, trusted, aws):
     with TlsFront(authority.issue_cert("127.0.0.1"), port_of(aws)) as front:
@@ -192,7 +205,13 @@ def test_nothing_in_the_environment_turns_it_off(way, stranger, aws, monkeypatch
 
 def test_no_line_of_ours_turns_it_off():
     """Neither a keyword nor an attribute nor an option whose value could be "do not look"."""
-    allowed = ("verify=_ca_bundle()", "verify=True", "verify=None", "verify=self.trusted or None")
+    allowed = (
+        "verify=_ca_bundle()",
+        "verify=True",
+        "verify=None",
+        "verify=self.trusted or None",
+        "verify=trusted(session)",
+    )
     wrong = []
     for path in sorted([*ROOT.glob("adapters/**/*.py"), *ROOT.glob("upload_core/**/*.py")]):
         text = path.read_text("utf-8")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import attrs
 
 from upload_adapters.aws.deployment import AwsDeployment, open_bucket
+from upload_adapters.aws.errors import AwsConfigurationError
 from upload_adapters.aws.identity import AwsIdentity, AwsIdentityPort
 from upload_adapters.aws.identity_cognito import CognitoIdentity, cognito_identity
 from upload_adapters.aws.identity_signin import BrowserSignIn, PastedSignIn, SignInWay
@@ -22,7 +23,7 @@ from upload_adapters.aws.s3_control import S3ControlBucket
 from upload_adapters.aws.s3_source import S3Source, bucket_and_prefix
 from upload_adapters.aws.server_clock import ServerClock
 from upload_adapters.aws.transport import transport
-from upload_core.errors import ConfigurationError, IdentityError
+from upload_core.errors import IdentityError
 from upload_core.ports import Clock, Dispatcher, Identity, Limits, Source
 from upload_core.text import printable
 from upload_core.wire import Keys
@@ -136,7 +137,7 @@ def aws_identity(
     if settings.text("identity.kind") != COGNITO:
         return LateIdentity(lambda: AwsIdentity(region=region, profile=settings.text("identity.profile") or None))
     if delivery is not None and region is None:
-        raise ConfigurationError("[deployment] needs region: a sign-in does not tell where the archive is")
+        raise AwsConfigurationError("[deployment] needs region: a sign-in does not tell where the archive is")
     tokens: Literal["memory", "keyring"] = "keyring" if settings.text("identity.tokens") == "keyring" else "memory"
 
     def make() -> CognitoIdentity:
@@ -211,7 +212,7 @@ def bucket_archive(url: str) -> S3Archive:
     scheme, _, rest = url.partition("://")
     name = rest.rstrip("/")
     if scheme != "s3" or not name or "/" in name or not name.isprintable():
-        raise ConfigurationError(f"{printable(url, 300)!r} names no bucket; write s3://NAME")
+        raise AwsConfigurationError(f"{printable(url, 300)!r} names no bucket; write s3://NAME")
     identity = AwsIdentity()
     return S3Archive(functools.cache(lambda: open_bucket(identity.session(), name)))
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from upload_adapters.aws.batch_dispatcher import BatchDispatcher
 from upload_adapters.aws.batch_jobs import BatchSettings, S3BatchJobs, control_client
+from upload_adapters.aws.errors import AwsConfigurationError
 from upload_adapters.aws.s3_source import S3Source, bucket_and_prefix
-from upload_core.errors import ConfigurationError
 from upload_core.ports import Clock, Dispatcher, Source
 from upload_core.text import printable
 from upload_core.wire import Keys
@@ -33,22 +33,22 @@ def batch_settings(settings: Settings, keys: Keys) -> BatchSettings:
     """How the jobs of a delivery are made; raises `ConfigurationError` for what is missing or cannot work."""
     for name in ("batch.role", "batch.bucket"):
         if not settings.text(name):
-            raise ConfigurationError(
+            raise AwsConfigurationError(
                 f"--dispatch s3-batch needs {name.partition('.')[2]} under [batch] in the deployment file (or --set {name}=...); "
                 "docs/how-to/s3-batch.md says what it is"
             )
     role, bucket, prefix = (settings.text(f"batch.{key}") for key in ("role", "bucket", "prefix"))
     if not ROLE.fullmatch(role):
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"[batch] role is {printable(role, 200)!r}; write the ARN of a role: arn:aws:iam::123456789012:role/NAME"
         )
     if bucket.endswith("--x-s3"):
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"[batch] bucket is {printable(bucket, 200)!r}, a directory bucket, where S3 reads no manifests and writes no "
             "reports; name a general purpose bucket"
         )
     if not PREFIX.fullmatch(prefix) or len(prefix) > PREFIX_MAX:
-        raise ConfigurationError(f"[batch] prefix is {printable(prefix, 300)!r}; write names with / between them")
+        raise AwsConfigurationError(f"[batch] prefix is {printable(prefix, 300)!r}; write names with / between them")
     place = f"{prefix}/{keys.dataset}-{keys.delivery_id}-{keys.transfer_type}"
     return BatchSettings(role, bucket, place, settings.number("batch.priority"), settings.number("batch.objects"))
 
@@ -61,12 +61,12 @@ def batch_dispatcher(
     Raises `ConfigurationError` unless the source is a whole bucket: a job keeps the keys of what it copies.
     """
     if not isinstance(source, S3Source):
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"--dispatch s3-batch copies from a bucket in S3, and {printable(source.name, 300)} is none; leave it out"
         )
     name, prefix = bucket_and_prefix(source.name)
     if prefix:
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"--dispatch s3-batch keeps the keys of what it copies, and those in {printable(source.name, 300)} would have to "
             f"lose {printable(prefix, 300)!r}; deliver from s3://{name}, or leave it out: then each object is copied by itself"
         )

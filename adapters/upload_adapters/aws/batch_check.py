@@ -12,13 +12,12 @@ from botocore.exceptions import ClientError
 
 from upload_adapters.aws.batch_report import TaskResult
 from upload_adapters.aws.bucket import Bucket
-from upload_adapters.aws.errors import translate
+from upload_adapters.aws.errors import AwsChecksumMismatchError, AwsRefusedError, AwsSourceChangedError, translate
 from upload_adapters.aws.s3_copy import origin_pinned, unmake
 from upload_core.effects import Fault, FileNotStored, FileOutcome, FileStored, TransferFile
 from upload_core.errors import (
     ArchiveError,
     ChecksumMismatchError,
-    SourceChangedError,
     SourceError,
     UploadClientError,
 )
@@ -38,14 +37,14 @@ def checked_copy(
         try:
             expected = order.checksum or _source_checksum(order, source, unmodified_since)
             if stored.size != order.size:
-                raise SourceChangedError(
+                raise AwsSourceChangedError(
                     f"{order.relpath!r} was copied with {stored.size} bytes, the index says {order.size}: it changed "
                     "since it was indexed; restore it, or index it again"
                 )
             if not stored.checksum:
-                raise ArchiveError(f"the store copied {order.relpath!r} without a CRC32; nothing can be compared")
+                raise AwsRefusedError(f"the store copied {order.relpath!r} without a CRC32; nothing can be compared")
             if expected and expected != stored.checksum:
-                raise ChecksumMismatchError(order.relpath, expected=expected, actual=stored.checksum)
+                raise AwsChecksumMismatchError.of(order.relpath, expected=expected, actual=stored.checksum)
         except (SourceError, ArchiveError, ChecksumMismatchError) as error:
             if fault_of(error) not in (Fault.WORLD, Fault.IDENTITY):
                 commit()
@@ -66,7 +65,7 @@ def _source_checksum(order: TransferFile, source: Source, unmodified_since: int)
     with source.open(order.relpath) as file:
         origin = origin_of(file)
         if origin is None or file.size != order.size or origin.modified > unmodified_since:
-            raise SourceChangedError(
+            raise AwsSourceChangedError(
                 f'"{printable(order.relpath, 300)}" was replaced since it was copied; let it come to rest'
             )
         return origin.checksum

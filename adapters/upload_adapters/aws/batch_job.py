@@ -17,6 +17,7 @@ import attrs
 from upload_adapters.aws.batch_check import failed_task
 from upload_adapters.aws.batch_jobs import BatchJobs, Phase, Progress
 from upload_adapters.aws.batch_report import TaskResult, read_report
+from upload_adapters.aws.errors import AwsConfigurationError, AwsIdentityError
 from upload_core.effects import (
     Fault,
     FileNotStored,
@@ -28,7 +29,6 @@ from upload_core.effects import (
     News,
     TransferFile,
 )
-from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.jobs import CopyJob
 
 CHUNK: Final = 500
@@ -103,7 +103,7 @@ class JobWork:
                 return False
         self._take_in(results or (), progress, duties)
         if self.orders and not progress.copied and not progress.failed and progress.status == "Failed":
-            raise ConfigurationError(
+            raise AwsConfigurationError(
                 f"the job {self.job_id} of S3 Batch Operations could not run ({progress.reasons or 'no reason given'}): check "
                 "role and bucket in [batch] of the deployment file, then resume"
             )
@@ -187,7 +187,7 @@ class JobWork:
             for order, outcome in zip(left, checked, strict=True):
                 fault = outcome.fault if isinstance(outcome, FileNotStored) else None
                 if fault is Fault.IDENTITY and isinstance(outcome, FileNotStored):
-                    raise IdentityError(outcome.message)
+                    raise AwsIdentityError(outcome.message)
                 if fault is Fault.WORLD:
                     again.append(order)
                 else:

@@ -14,6 +14,7 @@ from typing import Final
 import attrs
 import msgspec
 
+from upload_adapters.aws.errors import AwsRefusedError
 from upload_core.errors import ArchiveError
 from upload_core.text import printable
 
@@ -65,7 +66,7 @@ def _rows(listing: _Listing, read: Read) -> Iterator[TaskResult]:
     for part in listing.results:
         lines = read(part.bucket, part.key)
         if lines is None:
-            raise ArchiveError(
+            raise AwsRefusedError(
                 f"the report names s3://{printable(part.bucket)}/{printable(part.key)}, which does not exist"
             )
         try:
@@ -85,6 +86,6 @@ def _result(row: list[str]) -> TaskResult:
 
 
 def _not_understood(bucket: str, key: str, error: Exception) -> ArchiveError:
-    return ArchiveError(
+    return AwsRefusedError(
         f"the report s3://{printable(bucket)}/{printable(key)} cannot be understood: {printable(str(error), 200)}"
     )

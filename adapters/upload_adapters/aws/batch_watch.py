@@ -13,11 +13,11 @@ import attrs
 
 from upload_adapters.aws.batch_job import CutError, Duties, JobWork
 from upload_adapters.aws.batch_jobs import BatchJobs
+from upload_adapters.aws.errors import AwsConfigurationError
 from upload_core.effects import FileOutcome, News, TransferFile
 from upload_core.errors import (
     ArchiveError,
     ArchiveUnavailableError,
-    ConfigurationError,
     IdentityError,
     LockLostError,
 )
@@ -163,7 +163,7 @@ class JobWatch:
         except CutError:
             pass
         except ArchiveError as error:
-            self._error = ConfigurationError(f"{error}; check [batch] of the deployment file, then resume")
+            self._error = AwsConfigurationError(f"{error}; check [batch] of the deployment file, then resume")
         except BaseException as error:  # noqa: BLE001 - raised to whoever collects
             self._error = error
         self._wake()

@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 
 from upload_adapters.aws.callback_http import LoopbackServer, Response
+from upload_adapters.aws.errors import AwsConfigurationError, AwsIdentityError
 from upload_adapters.aws.tokens import masked, without
-from upload_core.errors import ConfigurationError, IdentityError
 
 REQUEST_TIMEOUT_S: Final = 10.0
 """How long one client may take in all: no browser needs a second."""
@@ -47,7 +47,7 @@ class Answer:
     def demand_code(self) -> str:
         """The code. Raises `IdentityError` if the issuer refused."""
         if self.code is None:
-            raise IdentityError(f"the sign-in was refused ({self.error}); sign in again")
+            raise AwsIdentityError(f"the sign-in was refused ({self.error}); sign in again")
         return self.code
 
 
@@ -79,7 +79,7 @@ def _loopback_place(redirect_uri: str) -> tuple[str, int, str]:
     except ValueError:
         parts, host, port = urlsplit(""), None, None
     if parts.scheme != "http" or host not in _ADDRESSES or port == 0 or parts.query or parts.fragment:
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"redirect_uri {redirect_uri!r} is not on this machine (like http://localhost:3000): set one that is, "
             "or sign in with --no-browser"
         )
@@ -139,7 +139,7 @@ class CallbackServer:
     def wait(self, timeout_s: float) -> Answer:
         """The answer, once the browser brought it. Raises `IdentityError` if none came in time."""
         if not self._answered.wait(timeout_s):
-            raise IdentityError(
+            raise AwsIdentityError(
                 f"nobody completed the sign-in within {timeout_s:.0f} s; run it again, "
                 "with --no-browser if no browser opened here"
             )
@@ -156,7 +156,7 @@ class CallbackServer:
                 except OSError as error:
                     # Without IPv6 there is no ::1 to hold; a port that is taken there is another matter.
                     if needed or error.errno not in _NO_SUCH_ADDRESS:
-                        raise ConfigurationError(
+                        raise AwsConfigurationError(
                             f"cannot listen on {redirect_uri} ({error.strerror or error}): end the program that uses "
                             "this port, or sign in with --no-browser"
                         ) from error

@@ -1,7 +1,8 @@
 """AWS credentials for one delivery's role, from an identity pool, as a boto3 session that renews them.
 
-Rule: they are renewed before they expire, by one thread at a time, and a renewal that fails while the old ones still
-work stops nobody. botocore's own debug log, which would show tokens and keys, is silent while they are fetched.
+Rule: they are renewed before they expire, by one thread at a time, and a renewal that fails, or waits for a person, while
+the old ones still work stops nobody. botocore's own debug log, which would show tokens and keys, is silent while they
+are fetched.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
-from upload_adapters.aws.errors import AwsError, AwsIdentityError, AwsUnavailableError, cut_short
+from upload_adapters.aws.errors import AwsConfigurationError, AwsError, AwsIdentityError, AwsUnavailableError, cut_short
 from upload_adapters.aws.tokens import Unpicklable, masked, server_time, without
-from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.text import printable
 
+_log: Final = logging.getLogger("upload_core.credentials")
 METHOD: Final = "cognito-identity-pool"
 RENEW_S: Final = 900.0
 """From this long before expiry on one thread renews while the others go on with what they have."""
 BLOCK_S: Final = 120.0
 """From this long before expiry on everybody waits: until then a person can be asked without stopping the work."""
+SOON_S: Final = 1.0
+"""What an ordinary renewal takes at most; whoever needs keys does not wait longer while the old ones work."""
 RETRY_S: Final = 30.0
 """At most one failing renewal per this time, for as long as the old credentials work."""
 _TOO_MANY_REQUESTS: Final = 429
@@ -59,11 +62,11 @@ def role_for_delivery(roles: Sequence[str], dataset: str, delivery_id: str) -> s
         return fitting[0]
     shown = ", ".join(printable(name, 100) for name in sorted(set(names.values()))[:20]) or "none"
     if not fitting:
-        raise IdentityError(
+        raise AwsIdentityError(
             f"this sign-in has no role for the delivery {printable(delivery_id)} of {printable(dataset)} "
             f"(wanted: ...{printable(suffix)}; its roles: {shown}); check the label, or ask the archive's staff"
         )
-    raise IdentityError(
+    raise AwsIdentityError(
         f"this sign-in has several roles that end in {printable(suffix)} ({shown}); "
         "name the right one (its ARN) as `role` in [identity]"
     )
@@ -99,7 +102,7 @@ class IdentityPool:
         """Raises `ConfigurationError` for an id that is none, or AWS settings that cannot work."""
         region, colon, _ = identity_pool_id.partition(":")
         if not colon or not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d", region):
-            raise ConfigurationError(
+            raise AwsConfigurationError(
                 f"identity_pool_id {identity_pool_id!r} is none; it looks like us-east-1:01234567-89ab-..."
             )
         self._pool_id = identity_pool_id
@@ -115,7 +118,7 @@ class IdentityPool:
         try:
             self._client = boto3.Session().client("cognito-identity", region_name=region, config=config)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
+            raise AwsConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
 
     def credentials(self, id_token: str, role: str) -> RoleCredentials:
         """Keys of the role. Raises `LoginRejectedError`, `IdentityError` or `ArchiveUnavailableError`."""
@@ -146,13 +149,73 @@ class IdentityPool:
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         left_s = given["Expiration"].timestamp() - server_time(date, self._now())
         if left_s <= 0:
-            raise IdentityError("the identity pool gave credentials that have expired already; ask the archive's staff")
+            raise AwsIdentityError(
+                "the identity pool gave credentials that have expired already; ask the archive's staff"
+            )
         return RoleCredentials(
             access_key=given["AccessKeyId"],
             secret_key=given["SecretKey"],
             session_token=given["SessionToken"],
             expires_at=self._now() + left_s,
         )
+
+
+class Renewal:
+    """Newer keys in place of those that end soon: fetched aside for as long as the old ones do.
+
+    `keys` is for one thread at a time, which botocore sees to. What it fetches aside ends with the process at the latest.
+    """
+
+    def __init__(self, fetch: Callable[[], RoleCredentials], now: Callable[[], float]) -> None:
+        """Fetches the first keys; raises what `fetch` raises."""
+        self._fetch = fetch
+        self._now = now
+        self.current = fetch()
+        lifetime_s = self._left_s()
+        # Of short-lived ones a fixed time would be all there is, and every request would fetch anew.
+        self.renew_s, self.block_s = min(RENEW_S, lifetime_s / 2), min(BLOCK_S, lifetime_s / 4)
+        self._failed_at = float("-inf")
+        self._aside: threading.Thread | None = None
+
+    def keys(self) -> RoleCredentials:
+        """New keys if they come soon, or if the old ones cannot wait for them, which raises what `fetch` raises; else
+        the old ones at once.
+        """
+        left_s = self._left_s()
+        if left_s > self.block_s:
+            self._fetch_aside(left_s)
+            return self.current
+        if self._aside is not None:
+            self._aside.join()  # whoever is asked is not asked twice
+        if self._left_s() <= self.block_s:
+            self._renew()
+        return self.current
+
+    def _left_s(self) -> float:
+        return self.current.expires_at - self._now()
+
+    def _fetch_aside(self, left_s: float) -> None:
+        """Begin to fetch, unless that is under way, or has failed just now, or is not needed."""
+        under_way = self._aside is not None and self._aside.is_alive()
+        # botocore would have every request try again; while the old ones work, now and then is enough.
+        if under_way or left_s > self.renew_s or self._now() - self._failed_at < RETRY_S:
+            return
+        self._aside = threading.Thread(target=self._renew_quietly, name="upload-renewal", daemon=True)
+        self._aside.start()
+        self._aside.join(min(SOON_S, left_s - self.block_s))
+
+    def _renew(self) -> None:
+        try:
+            self.current = self._fetch()
+        except BaseException:
+            self._failed_at = self._now()
+            raise
+
+    def _renew_quietly(self) -> None:
+        try:
+            self._renew()
+        except Exception as error:  # noqa: BLE001 - whoever needs new keys at last fetches again, and hears of it then
+            _log.info("new credentials could not be fetched (%s); the old ones still work", type(error).__name__)
 
 
 def renewing_session(
@@ -162,30 +225,13 @@ def renewing_session(
 
     Every client made from it shares them.
     """
-    current = fetch()
-    lifetime_s = current.expires_at - now()
-    # Of short-lived ones a fixed time would be all there is, and every request would fetch anew.
-    renew_s, block_s = min(RENEW_S, lifetime_s / 2), min(BLOCK_S, lifetime_s / 4)
-    failed_at = float("-inf")
-
-    def renew() -> dict[str, str]:
-        nonlocal current, failed_at
-        # botocore would have every request try again; while the old ones work, now and then is enough.
-        if now() - failed_at < RETRY_S and current.expires_at - now() > block_s:
-            return current.metadata()
-        try:
-            current = fetch()
-        except BaseException:
-            failed_at = now()
-            raise
-        return current.metadata()
-
+    renewal = Renewal(fetch, now)
     credentials = RefreshableCredentials.create_from_metadata(
-        current.metadata(),
-        refresh_using=renew,
+        renewal.current.metadata(),
+        refresh_using=lambda: renewal.keys().metadata(),
         method=METHOD,
-        advisory_timeout=renew_s,
-        mandatory_timeout=block_s,
+        advisory_timeout=renewal.renew_s,
+        mandatory_timeout=renewal.block_s,
     )
 
     class Provider(CredentialProvider):  # type: ignore[misc]  # botocore has no types
@@ -200,7 +246,7 @@ def renewing_session(
     try:
         return boto3.Session(botocore_session=session, region_name=region)
     except botocore.exceptions.BotoCoreError as error:
-        raise ConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
+        raise AwsConfigurationError(f"the AWS settings cannot be used: {printable(str(error))}") from error
 
 
 def _refusal(error: botocore.exceptions.ClientError, id_token: str, role: str) -> AwsError:

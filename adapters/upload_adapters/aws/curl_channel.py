@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pycurl
 
 from upload_adapters.aws.bucket import Endpoint
-from upload_adapters.aws.curl_handle import Answer, failure, new_handle, refusal
+from upload_adapters.aws.curl_handle import Answer, failure, give_body, new_handle, refusal
 from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
 from upload_core.ports import Channel, StoredObject
 
@@ -33,7 +33,6 @@ class _Request:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.handle: Any = new_handle(endpoint)
-        self.handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
         self.answer = Answer()
         self.answer.attach(self.handle)
         self.tag = -1
@@ -94,7 +93,7 @@ class CurlChannel:
         request.tag, request.relpath, request.size, request.checksum = tag, relpath, len(data), checksum
         handle.setopt(pycurl.URL, self._base + path)
         handle.setopt(pycurl.HTTPHEADER, headers + _FIXED_HEADERS)
-        handle.setopt(pycurl.POSTFIELDS, data)
+        give_body(handle, data)
         connections = self._connections[-1]
         connections.under_way[handle] = request
         connections.multi.add_handle(handle)

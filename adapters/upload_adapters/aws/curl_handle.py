@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from io import BytesIO
 from typing import Any, Final
 
 import botocore.exceptions as boto
@@ -19,6 +20,8 @@ from upload_adapters.aws.errors import AwsError, translate
 CONNECT_TIMEOUT_S: Final = 10
 SILENCE_S: Final = 60
 """A request during which not a byte came or went for so long has failed."""
+PIECE_SIZE: Final = 256 * 1024
+"""Bytes of a body that are handed over at a time: a small file whole, and what stays in the processor's cache."""
 ANSWER_MAX: Final = 64 * 1024
 """Bytes of an answer that are kept; S3's errors have a few hundred."""
 
@@ -42,6 +45,8 @@ def new_handle(endpoint: Endpoint) -> Any:
     set_option = handle.setopt
     set_option(pycurl.NOSIGNAL, 1)
     set_option(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)  # what S3 speaks
+    set_option(pycurl.UPLOAD, 1)  # all that is sent is a PUT
+    set_option(pycurl.UPLOAD_BUFFERSIZE, PIECE_SIZE)
     set_option(pycurl.PATH_AS_IS, 1)  # a key is no path: nothing in it may be folded
     set_option(pycurl.TCP_NODELAY, 1)
     set_option(pycurl.TCP_KEEPALIVE, 1)
@@ -55,6 +60,20 @@ def new_handle(endpoint: Endpoint) -> Any:
     if endpoint.trusted is not None:
         set_option(pycurl.CAINFO, endpoint.trusted)
     return handle
+
+
+def give_body(handle: Any, data: bytes) -> None:
+    """Let the handle's next request be a PUT of these bytes, which libcurl cannot make twice.
+
+    A connection that is used again and ends before a byte of the answer came has libcurl repeat the request by itself,
+    though the first may have taken effect. It has to ask for the body again then, which a body that is read but cannot
+    be sought denies: E_SEND_FAIL_REWIND ("CURLOPT_SEEKFUNCTION", curl.se/libcurl/c). An empty body is never asked for,
+    so a request without one gets a connection of its own, after which nothing is repeated ("CURLOPT_FRESH_CONNECT").
+    """
+    set_option = handle.setopt
+    set_option(pycurl.INFILESIZE_LARGE, len(data))
+    set_option(pycurl.READFUNCTION, BytesIO(data).read)
+    set_option(pycurl.FRESH_CONNECT, not data)
 
 
 def refusal(status: int, body: bytes, doing: str) -> AwsError:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pycurl
 
 from upload_adapters.aws.bucket import Bucket, Endpoint, patiently, telling
-from upload_adapters.aws.curl_handle import Answer, failure, new_handle, refusal
-from upload_adapters.aws.errors import AwsError
+from upload_adapters.aws.curl_handle import PIECE_SIZE, Answer, failure, give_body, new_handle, refusal
+from upload_adapters.aws.errors import AwsError, AwsRefusedError
 from upload_adapters.aws.s3_part import (
     PART_ATTEMPTS,
     Boto3Sender,
@@ -28,11 +28,8 @@ from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, UNSIGNED_TRAILER, Form
 from upload_adapters.crc32 import crc32
 from upload_core.checksum import crc32_base64
 from upload_core.effects import StoredPart
-from upload_core.errors import ArchiveError
 from upload_core.ports import Attempt, SourceFile
 
-PIECE_SIZE: Final = 256 * 1024
-"""Bytes read, hashed and handed over at a time: they stay in the processor's cache meanwhile."""
 _TRAILER_BYTES: Final = len(b"\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n")
 _FIXED_HEADERS: Final = ["Expect:", "Accept:", "User-Agent:", "Content-Type: application/octet-stream"]
 
@@ -137,9 +134,7 @@ class CurlSender:
             return self._reference.send_whole(bucket, relpath, data, checksum)
         path = quoted(relpath)
         headers = line.whole.headers(line.endpoint.prefix + path, "", checksum)
-        line.handle.setopt(pycurl.UPLOAD, 0)
-        line.handle.setopt(pycurl.CUSTOMREQUEST, "PUT")
-        line.handle.setopt(pycurl.POSTFIELDS, data)
+        give_body(line.handle, data)
         return _seen(line.put(path, "", headers, f"storing {relpath!r}"))
 
     def send(
@@ -166,9 +161,7 @@ class CurlSender:
         headers = line.part.headers(line.endpoint.prefix + path, query, str(size))
         headers.append("Content-Encoding: aws-chunked")
         handle = line.handle
-        handle.unsetopt(pycurl.CUSTOMREQUEST)
-        handle.setopt(pycurl.UPLOAD, 1)
-        handle.setopt(pycurl.UPLOAD_BUFFERSIZE, PIECE_SIZE)
+        handle.setopt(pycurl.FRESH_CONNECT, 0)
         handle.setopt(pycurl.INFILESIZE_LARGE, part.length)
         handle.setopt(pycurl.READFUNCTION, part.read)
         try:
@@ -180,7 +173,7 @@ class CurlSender:
             raise
         checksum, etag = answer.headers(b"x-amz-checksum-crc32", b"etag")
         if checksum != part.checksum:
-            raise ArchiveError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
+            raise AwsRefusedError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
         return StoredPart(number, checksum, etag)
 
 

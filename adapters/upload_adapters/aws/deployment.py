@@ -19,6 +19,7 @@ from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.endpoint import endpoint_of
 from upload_adapters.aws.errors import translated
 from upload_adapters.aws.network import DEFAULT_PARAMETER, NetworkParameters, read_network_parameters
+from upload_adapters.aws.s3_sessions import keep_sessions
 from upload_adapters.aws.server_clock import ServerClock
 from upload_core.wire import Keys
 
@@ -27,9 +28,19 @@ CONNECTIONS_MAX: Final = 64
 T = TypeVar("T")
 
 
-def _machine_ms() -> int:
-    """The machine's own time, where no archive's is known."""
-    return time.time_ns() // 1_000_000
+class _Machine:
+    """The machine's own time, where nobody gave a clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    machine_ms = now_ms
+
+    def monotonic_ms(self) -> int:
+        return time.monotonic_ns() // 1_000_000
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 def s3_config(*, attempts: int) -> Config:
@@ -47,15 +58,24 @@ def s3_config(*, attempts: int) -> Config:
 def make_bucket(
     name: str, session: boto3.Session, client: Callable[[Config], Any], now_ms: Callable[[], int]
 ) -> Bucket:
-    """A bucket with both its clients, made by `client` from their configuration."""
-    calls = client(s3_config(attempts=5))
-    return Bucket(name, calls, client(s3_config(attempts=1)), endpoint_of(session, calls, name, now_ms), session)
+    """A bucket with both its clients, made by `client` from their configuration; `now_ms` is the archive's time."""
+    calls, once = client(s3_config(attempts=5)), client(s3_config(attempts=1))
+    for made in (calls, once):
+        keep_sessions(made, now_ms, repeats=made is calls)
+    return Bucket(name, calls, once, endpoint_of(session, calls, name, now_ms), session)
 
 
 def open_bucket(session: boto3.Session, name: str) -> Bucket:
     """A bucket outside of any delivery."""
+    clock = ServerClock(_Machine())
+
+    def client(config: Config) -> Any:
+        made = session.client("s3", config=config)
+        clock.watch(made)
+        return made
+
     with translated("connecting to AWS s3"):
-        return make_bucket(name, session, lambda config: session.client("s3", config=config), _machine_ms)
+        return make_bucket(name, session, client, clock.now_ms)
 
 
 class AwsDeployment:
@@ -126,7 +146,7 @@ class AwsDeployment:
             self._made.clear()
 
     def _bucket(self, name: str) -> Bucket:
-        now_ms = _machine_ms if self._clock is None else self._clock.now_ms
+        now_ms = (self._clock or _Machine()).now_ms
         with self._mutex:  # a boto3 session is for one thread at a time
             return make_bucket(name, self._session(), functools.partial(self._client, "s3"), now_ms)
 

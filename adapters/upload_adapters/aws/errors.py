@@ -1,7 +1,7 @@
 """What AWS answers, in our words: one table from botocore's errors to ours, whether to try again, and whose fault it is.
 
-Rule: whatever is raised through here is an `UploadClientError` and a botocore `ClientError` at once, and holds nothing
-secret: S3 repeats session tokens and signatures in the errors it sends.
+Rule: whatever these adapters raise of ours is an `UploadClientError` and a botocore `ClientError` at once, and holds
+nothing secret: S3 repeats session tokens and signatures in the errors it sends.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 import botocore.exceptions as boto
@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from upload_adapters.aws.quoted_requests import without_request
 from upload_core import errors
 from upload_core.effects import Fault
 from upload_core.text import printable
@@ -29,17 +30,21 @@ MESSAGE_MAX: Final = 500
 
 
 class AwsError(ClientError):  # type: ignore[misc]  # botocore has no types
-    """Base of everything AWS raises through us; `response` and `operation_name` are as on any `ClientError`."""
+    """Base of everything these adapters raise; `response` and `operation_name` are as on any `ClientError`."""
 
-    def __init__(self, message: str, response: Mapping[str, Any], operation_name: str = "") -> None:
+    def __init__(self, message: str, response: Mapping[str, Any] | None = None, operation_name: str = "") -> None:
+        """Without a response of AWS's own, what is found wrong here is told as if it were one."""
         # Not ClientError's own: that one makes up the message from the response.
         Exception.__init__(self, message)
+        if response is None:
+            code = type(self).__name__.removeprefix("Aws").removesuffix("Error")
+            response = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
         self.response = dict(response)
         self.operation_name = operation_name
 
     @property
     def code(self) -> str:
-        """AWS's error code, or the name of botocore's exception where nobody answered."""
+        """AWS's error code, or the name of botocore's exception where nobody answered, or what we found by ourselves."""
         return str(self.response.get("Error", {}).get("Code", ""))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -54,12 +59,44 @@ class AwsUnavailableError(AwsError, errors.ArchiveUnavailableError):
     """AWS or the way to it does not work now."""
 
 
+class AwsSignInCutError(AwsError, errors.SignInCutError):
+    """The way to AWS broke while a person signed in."""
+
+
 class AwsPreconditionFailedError(AwsError, errors.PreconditionFailedError):
     """A conditional request found another object than the one named; nothing was written."""
 
 
 class AwsOffsetConflictError(AwsError, errors.OffsetConflictError):
     """An append named another offset than the object's size; nothing was written."""
+
+
+class AwsChecksumMismatchError(AwsError, errors.ChecksumMismatchError):
+    """The bytes do not have the CRC32 that was asserted; nothing was stored."""
+
+    relpath = expected = actual = ""
+
+    @classmethod
+    def of(cls, relpath: str, *, expected: str, actual: str) -> Self:
+        """The error about this file, in the core's words."""
+        made = cls(str(errors.ChecksumMismatchError(relpath, expected=expected, actual=actual)))
+        made.relpath, made.expected, made.actual = relpath, expected, actual
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return *super().__reduce__(), {"relpath": self.relpath, "expected": self.expected, "actual": self.actual}
+
+
+class AwsSourceError(AwsError, errors.SourceError):
+    """A source file, or an object that is one, cannot be read as it was indexed."""
+
+
+class AwsSourceMissingError(AwsError, errors.SourceMissingError):
+    """The indexed object does not exist (any more)."""
+
+
+class AwsSourceChangedError(AwsError, errors.SourceChangedError):
+    """The source changed between being indexed and being stored; nothing was stored."""
 
 
 class AwsIdentityError(AwsError, errors.IdentityError):
@@ -71,7 +108,7 @@ class AwsConfigurationError(AwsError, errors.ConfigurationError):
 
 
 class AwsPipelineError(AwsError, errors.PipelineError):
-    """The function that starts the pipeline failed by itself."""
+    """The pipeline did not start."""
 
 
 @attrs.frozen
@@ -306,12 +343,19 @@ def translate(error: Exception, doing: str, operation: str = "") -> AwsError:
         return error
     meaning = meaning_of(error)
     if isinstance(error, ClientError):
-        details = {name: value for name, value in error.response.get("Error", {}).items() if name in SHOWN_FIELDS}
-        response = {"ResponseMetadata": {}, **error.response, "Error": details}
-        error.response = response  # ours is raised from it, so it must not keep what is secret either
+        details = {
+            name: without_request(value)
+            for name, value in error.response.get("Error", {}).items()
+            if name in SHOWN_FIELDS
+        }
+        rest = {name: without_request(value) for name, value in error.response.items()}
+        response = {"ResponseMetadata": {}, **rest, "Error": details}
+        # Ours is raised from it, so it must not keep what is secret either.
+        error.response = response
+        error.args = tuple(without_request(each) for each in error.args)
         operation = operation or error.operation_name
     else:
-        details = {"Code": type(error).__name__, "Message": str(error)}
+        details = {"Code": type(error).__name__, "Message": without_request(str(error))}
         response = {"Error": details, "ResponseMetadata": {}}
     said = ": ".join(str(details[name]) for name in ("Code", "Message") if details.get(name))
     return meaning.error(f"{doing} failed ({printable(said, MESSAGE_MAX)}); {meaning.advice}", response, operation)

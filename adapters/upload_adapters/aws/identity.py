@@ -10,7 +10,7 @@ from typing import Protocol
 import boto3
 import botocore.exceptions
 
-from upload_core.errors import IdentityError
+from upload_adapters.aws.errors import AwsIdentityError
 from upload_core.text import printable
 
 
@@ -51,11 +51,11 @@ class AwsIdentity:
                 # Some sources (single sign-on, a program, a role) answer only now.
                 credentials.get_frozen_credentials()
         except botocore.exceptions.BotoCoreError as error:
-            raise IdentityError(
+            raise AwsIdentityError(
                 f"the AWS credentials cannot be used: {printable(str(error))}; try `aws sts get-caller-identity`"
             ) from error
         if credentials is None:
-            raise IdentityError(
+            raise AwsIdentityError(
                 "no AWS credentials were found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
                 "run `aws configure`, or run on a machine that has a role"
             )

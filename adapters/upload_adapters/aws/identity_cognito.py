@@ -19,6 +19,7 @@ from upload_adapters.aws.credentials import (
     renewing_session,
     role_for_delivery,
 )
+from upload_adapters.aws.errors import AwsConfigurationError, AwsIdentityError, AwsSignInCutError
 from upload_adapters.aws.identity import expiry_ms
 from upload_adapters.aws.oauth import (
     SCOPE,
@@ -29,7 +30,7 @@ from upload_adapters.aws.oauth import (
 )
 from upload_adapters.aws.tokens import Tokens
 from upload_adapters.aws.tokens_store import KeyringTokenStore, MemoryTokenStore, TokenStore
-from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError, SignInCutError
+from upload_core.errors import ArchiveUnavailableError, IdentityError
 
 if TYPE_CHECKING:
     import boto3
@@ -44,7 +45,8 @@ class CognitoIdentity:
     """Who a person is to the archive: one sign-in, its tokens, and the credentials of the delivery's role.
 
     Safe for threads. `ask_again` is called with the reason when a renewal is refused, at most once until the next
-    successful sign-in, in the thread that needed the credentials; True means "sign in now".
+    successful sign-in; True means "sign in now". While the old credentials work it is called in a thread of its own, and
+    the work goes on; once they are about to end, whoever needs credentials waits.
     """
 
     def __init__(
@@ -93,11 +95,13 @@ class CognitoIdentity:
 
     def session(self) -> boto3.Session:
         """The session for the delivery's role, signed in first if it is not yet."""
+        if (made := self._session) is not None:  # without the lock: its holder may be asking a person
+            return made
         with self._lock:
             if self._session is None:
                 self.sign_in()
             if self._session is None:
-                raise ConfigurationError("no identity_pool_id is set in [identity], so there are no AWS credentials")
+                raise AwsConfigurationError("no identity_pool_id is set in [identity], so there are no AWS credentials")
             return self._session
 
     def expires_ms(self) -> int | None:
@@ -137,14 +141,14 @@ class CognitoIdentity:
         if self._role is not None:
             return self._role
         if self._delivery is None:
-            raise ConfigurationError("without a delivery or a `role` in [identity] there are no AWS credentials")
+            raise AwsConfigurationError("without a delivery or a `role` in [identity] there are no AWS credentials")
         return role_for_delivery(tokens.claims.roles, *self._delivery)
 
     def _fresh_tokens(self) -> Tokens:
         if self._refused is not None:
             raise self._refused
         if self._tokens is None:
-            raise IdentityError("nobody is signed in; run `upload-core login`")
+            raise AwsIdentityError("nobody is signed in; run `upload-core login`")
         margin_s = min(RENEW_S, self._tokens.claims.lifetime_s / 4)
         if self._tokens.expires_at - self._now() > margin_s:
             return self._tokens
@@ -163,7 +167,9 @@ class CognitoIdentity:
     def _refresh(self, tokens: Tokens) -> Tokens:
         subject = tokens.claims.subject
         if tokens.refresh_token is None:
-            raise IdentityError("the sign-in has expired, and the archive gave nothing to renew it with; sign in again")
+            raise AwsIdentityError(
+                "the sign-in has expired, and the archive gave nothing to renew it with; sign in again"
+            )
         try:
             return self._keep(self._oauth.refresh(tokens.refresh_token, subject=subject))
         except IdentityError:
@@ -195,9 +201,9 @@ class CognitoIdentity:
         try:
             tokens = self._oauth.redeem(attempt, self._way(attempt))
         except ArchiveUnavailableError as error:
-            raise SignInCutError(str(error)) from error
+            raise AwsSignInCutError(str(error)) from error
         if subject is not None and tokens.claims.subject != subject:
-            raise IdentityError(
+            raise AwsIdentityError(
                 f"{tokens.claims.name} signed in, but this delivery was begun by another person; sign in as that one, "
                 "or stop and resume as yourself"
             )
@@ -247,11 +253,11 @@ def cognito_identity(
     elif domain and user_pool_id:
         endpoints = cognito_endpoints(domain=domain, user_pool_id=user_pool_id)
     else:
-        raise ConfigurationError("[identity] needs domain and user_pool_id, or issuer")
+        raise AwsConfigurationError("[identity] needs domain and user_pool_id, or issuer")
     pool = None
     if delivery is not None:
         if not identity_pool_id:
-            raise ConfigurationError("[identity] needs identity_pool_id: it is where AWS credentials come from")
+            raise AwsConfigurationError("[identity] needs identity_pool_id: it is where AWS credentials come from")
         provider = login_provider(user_pool_id) if user_pool_id else endpoints.issuer.partition("://")[2]
         pool = IdentityPool(identity_pool_id=identity_pool_id, login_provider=provider)
     store: TokenStore | None = None

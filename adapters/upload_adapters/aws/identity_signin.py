@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from upload_adapters.aws.callback import CallbackServer, parse_answer
+from upload_adapters.aws.errors import AwsIdentityError
 from upload_adapters.aws.oauth import Attempt
-from upload_core.errors import IdentityError
 
 WAIT_S: Final = 300.0
 PASTES_MAX: Final = 3
@@ -79,7 +79,7 @@ class PastedSignIn:
                 return code
             if left:
                 self.tell("That is no answer to this sign-in. Copy the whole address that the browser ended at.")
-        raise IdentityError("the sign-in was given up; run it again to start a new one")
+        raise AwsIdentityError("the sign-in was given up; run it again to start a new one")
 
 
 def _code_in(pasted: str, attempt: Attempt) -> str | None:

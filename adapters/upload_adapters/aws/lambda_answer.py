@@ -11,6 +11,7 @@ import attrs
 import msgspec
 import yaml
 
+from upload_adapters.aws.errors import AwsPipelineError
 from upload_core.errors import PipelineError
 from upload_core.text import printable
 
@@ -102,7 +103,7 @@ class _Node:
 
 def _not_understood(payload: bytes, why: str) -> PipelineError:
     shown = printable(payload[: 2 * SHOWN_MAX].decode("utf-8", "replace"), SHOWN_MAX)
-    return PipelineError(
+    return AwsPipelineError(
         f"the pipeline's answer is not understood ({why}): {shown!r}; resume looks whether it started nevertheless, "
         "otherwise show this to the archive's staff"
     )

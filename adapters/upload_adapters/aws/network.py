@@ -6,8 +6,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from upload_adapters.aws.errors import cut_short, translated
-from upload_core.errors import ConfigurationError
+from upload_adapters.aws.errors import AwsConfigurationError, cut_short, translated
 from upload_core.text import printable
 
 DEFAULT_PARAMETER: Final = "/mast-fast/delivery"
@@ -37,13 +36,13 @@ def parse_network_parameters(text: str, name: str = DEFAULT_PARAMETER) -> Networ
 
     >>> parse_network_parameters("{}")
     Traceback (most recent call last):
-    upload_core.errors.ConfigurationError: ...
+    upload_adapters.aws.errors.AwsConfigurationError: ...
     """
     try:
         # Written by people: a number may stand in quotes.
         found = msgspec.convert(msgspec.json.decode(text), NetworkParameters, strict=False)
     except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"the network parameter {name} cannot be used: {printable(str(error))}; tell the archive's staff"
         ) from error
     empty = [
@@ -53,7 +52,7 @@ def parse_network_parameters(text: str, name: str = DEFAULT_PARAMETER) -> Networ
     ]
     if empty or not 0 < found.lock_staleness_threshold < 1e9:
         wrong = ", ".join(empty) or "LOCK_STALENESS_THRESHOLD"
-        raise ConfigurationError(f"the network parameter {name} has no usable {wrong}; tell the archive's staff")
+        raise AwsConfigurationError(f"the network parameter {name} has no usable {wrong}; tell the archive's staff")
     return found
 
 

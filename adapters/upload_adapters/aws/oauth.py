@@ -19,8 +19,9 @@ import requests
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 
+from upload_adapters.aws.errors import AwsConfigurationError, AwsIdentityError, AwsUnavailableError
 from upload_adapters.aws.tokens import Claims, IdTokenVerifier, Tokens, Unpicklable, masked, server_time, without
-from upload_core.errors import ArchiveUnavailableError, ConfigurationError, IdentityError, UploadClientError
+from upload_core.errors import ArchiveUnavailableError, IdentityError, UploadClientError
 
 TIMEOUT_S: Final = 15.0
 SCOPE: Final = "openid email"
@@ -53,14 +54,14 @@ def demand_https(url: str, what: str) -> None:
     except ValueError:
         scheme, host = "", None
     if not host or not (scheme == "https" or (scheme == "http" and host in _LOOPBACK)):
-        raise ConfigurationError(f"{what} must be an https URL, and {url!r} is not")
+        raise AwsConfigurationError(f"{what} must be an https URL, and {url!r} is not")
 
 
 def cognito_endpoints(*, domain: str, user_pool_id: str) -> Endpoints:
     """The places of a Cognito user pool's hosted sign-in; a pool's id begins with its region."""
     host = domain.removeprefix("https://").rstrip("/")
     if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", host):
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"domain {domain!r} is no host name; give it like mast.auth.us-east-1.amazoncognito.com"
         )
     issuer = f"https://{login_provider(user_pool_id)}"
@@ -77,7 +78,7 @@ def cognito_endpoints(*, domain: str, user_pool_id: str) -> Endpoints:
 def login_provider(user_pool_id: str) -> str:
     """The name by which identity pools know a user pool. Raises `ConfigurationError` for what is no pool's id."""
     if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-\d_[0-9A-Za-z]+", user_pool_id):
-        raise ConfigurationError(f"user_pool_id {user_pool_id!r} is none; it looks like us-east-1_Ab12Cd34E")
+        raise AwsConfigurationError(f"user_pool_id {user_pool_id!r} is none; it looks like us-east-1_Ab12Cd34E")
     region, _, _ = user_pool_id.partition("_")
     # China's regions have a domain of their own.
     suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
@@ -90,7 +91,7 @@ def discovered_endpoints(issuer: str) -> Endpoints:
     demand_https(issuer, "the issuer")
     found = _get_json(f"{issuer}/.well-known/openid-configuration")
     if found.get("issuer") != issuer:
-        raise ConfigurationError(f"{issuer} calls itself {found.get('issuer')!r}; set issuer in [identity] to that")
+        raise AwsConfigurationError(f"{issuer} calls itself {found.get('issuer')!r}; set issuer in [identity] to that")
     try:
         return Endpoints(
             issuer=issuer,
@@ -101,7 +102,7 @@ def discovered_endpoints(issuer: str) -> Endpoints:
             logout=str(found.get("end_session_endpoint", "")),
         )
     except KeyError as error:
-        raise ConfigurationError(f"{issuer} does not say what its {error.args[0]} is; it cannot be used") from None
+        raise AwsConfigurationError(f"{issuer} does not say what its {error.args[0]} is; it cannot be used") from None
 
 
 @attrs.frozen(getstate_setstate=False)
@@ -226,20 +227,20 @@ class OAuthClient:
         except OAuthError as error:
             code, words = without(str(error.error), secret), without(str(error.description or ""), secret)
             if code in _PASSING_ERRORS or seen[0].status_code == _TOO_MANY_REQUESTS:
-                failure: UploadClientError = ArchiveUnavailableError(f"{self._host} can sign in nobody now ({code})")
+                failure: UploadClientError = AwsUnavailableError(f"{self._host} can sign in nobody now ({code})")
             else:
                 reason = f"{code}: {words}" if words else code
-                failure = IdentityError(f"{self._host} refused ({reason}); sign in again")
+                failure = AwsIdentityError(f"{self._host} refused ({reason}); sign in again")
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             if status >= 500 or status == _TOO_MANY_REQUESTS:
-                failure = ArchiveUnavailableError(f"{self._host} does not work now (HTTP {status})")
+                failure = AwsUnavailableError(f"{self._host} does not work now (HTTP {status})")
             else:
-                failure = IdentityError(f"{self._host} refused (HTTP {status}); sign in again")
+                failure = AwsIdentityError(f"{self._host} refused (HTTP {status}); sign in again")
         except requests.RequestException as error:
             failure = self._unreachable(error)
         except ValueError:
-            failure = IdentityError(f"{self._host} gave an answer that is none; check `domain` in [identity]")
+            failure = AwsIdentityError(f"{self._host} gave an answer that is none; check `domain` in [identity]")
         # Raised out here so that it is chained to nothing: those errors hold the request, or the server's own words.
         raise failure
 
@@ -254,7 +255,7 @@ class OAuthClient:
     ) -> Tokens:
         id_token = answer.get("id_token")
         if not isinstance(id_token, str):
-            raise IdentityError(f"{self._host} gave no id token; the scope must contain `openid`")
+            raise AwsIdentityError(f"{self._host} gave no id token; the scope must contain `openid`")
         claims: Claims = self._verifier.verify(id_token, now=server_now, nonce=nonce, subject=subject)
         following = answer.get("refresh_token")
         return Tokens(
@@ -266,7 +267,7 @@ class OAuthClient:
 
     def _unreachable(self, error: requests.RequestException) -> ArchiveUnavailableError:
         # Only the kind: the error holds the request, and the request a token.
-        return ArchiveUnavailableError(
+        return AwsUnavailableError(
             f"{self._host} cannot be reached ({type(error).__name__}); check the network, proxy and CA settings"
         )
 
@@ -277,17 +278,17 @@ def _get_json(url: str) -> dict[str, Any]:
         with requests.Session() as session:
             answer = session.get(url, timeout=TIMEOUT_S, headers={"Accept": "application/json"}, verify=_ca_bundle())
     except requests.RequestException as error:
-        raise ArchiveUnavailableError(
+        raise AwsUnavailableError(
             f"{url} cannot be reached ({type(error).__name__}); check the network, proxy and CA settings"
         ) from None
     if answer.status_code >= 500 or answer.status_code == _TOO_MANY_REQUESTS:
-        raise ArchiveUnavailableError(f"{url} does not work now (HTTP {answer.status_code})")
+        raise AwsUnavailableError(f"{url} does not work now (HTTP {answer.status_code})")
     try:
         found = answer.json() if answer.ok else None
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"{url} holds nothing to verify a sign-in with (HTTP {answer.status_code}); check [identity]"
         )
     return found
@@ -306,5 +307,5 @@ def _ca_bundle() -> str | bool:
     """
     named = os.environ.get("AWS_CA_BUNDLE")
     if named and not os.path.exists(named):
-        raise ConfigurationError(f"AWS_CA_BUNDLE names {named!r}, which does not exist; mend it, or unset it")
+        raise AwsConfigurationError(f"AWS_CA_BUNDLE names {named!r}, which does not exist; mend it, or unset it")
     return named or True

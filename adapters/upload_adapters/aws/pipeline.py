@@ -16,9 +16,14 @@ import msgspec
 from botocore.config import Config
 
 from upload_adapters.aws.bucket import patiently, status_of
-from upload_adapters.aws.errors import AwsError, AwsPipelineError, AwsUnavailableError, translated
+from upload_adapters.aws.errors import (
+    AwsConfigurationError,
+    AwsError,
+    AwsPipelineError,
+    AwsUnavailableError,
+    translated,
+)
 from upload_adapters.aws.lambda_answer import ANSWER_BYTES_MAX, Answer, parse_answer
-from upload_core.errors import ConfigurationError, PipelineError
 from upload_core.events import OK
 from upload_core.ports import ControlBucket, ObjectInfo, Pipeline
 from upload_core.text import printable
@@ -76,7 +81,7 @@ def client_config(settings: Mapping[str, Any] | None) -> Config:
     try:
         return Config(**{**ours, **(settings or {})})
     except Exception as error:  # botocore raises its own errors and TypeError, depending on what is wrong
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             f"lambda_client_config cannot be used: {printable(str(error))}; it takes the arguments of botocore's Config"
         ) from error
 
@@ -127,13 +132,13 @@ class LambdaPipeline:
                 if answer.succeeded or DUPLICATE in answer.details.lower():
                     return said
                 if ALREADY_RUNNING not in answer.details.lower():
-                    raise PipelineError(self._refusal(answer, log.size if log else 0))
+                    raise AwsPipelineError(self._refusal(answer, log.size if log else 0))
                 # The function looks at machines. One whose validator has ended, or has yet to take its lock, counts
                 # as well; attached to the former we would talk to nobody.
                 if self.is_running():
                     return said
                 if time.monotonic() > give_up:
-                    raise PipelineError(
+                    raise AwsPipelineError(
                         "the archive counts a validation task as running although no validator is at work; "
                         "try again in a few minutes, and tell the archive's staff if it stays so"
                     )

@@ -17,13 +17,12 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Credent
 
 from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.deployment import make_bucket
-from upload_adapters.aws.errors import translated
+from upload_adapters.aws.errors import AwsConfigurationError, AwsIdentityError, translated
 from upload_adapters.aws.s3_archive import S3Archive
 from upload_adapters.aws.s3_source import S3Source
 from upload_adapters.aws.server_clock import ServerClock
 from upload_adapters.aws.tokens import masked
 from upload_adapters.aws.transport import transport
-from upload_core.errors import ConfigurationError, IdentityError
 from upload_core.ports import Clock
 
 METHOD: Final = "carried"
@@ -110,7 +109,7 @@ def portable_source(source: S3Source) -> tuple[SourceRecipe, Callable[[], Carrie
 def _portable(bucket: Bucket) -> tuple[BucketRecipe, Callable[[], CarriedKeys]]:
     session = bucket.session
     if session is None:
-        raise ConfigurationError(f"the bucket {bucket.name} can be reached from this process only")
+        raise AwsConfigurationError(f"the bucket {bucket.name} can be reached from this process only")
     client: Any = bucket.calls
     own = is_own(client.meta.endpoint_url)
     recipe = BucketRecipe(
@@ -126,7 +125,7 @@ def _portable(bucket: Bucket) -> tuple[BucketRecipe, Callable[[], CarriedKeys]]:
         with translated("renewing the credentials"):
             frozen = None if credentials is None else credentials.get_frozen_credentials()
         if frozen is None or not frozen.access_key:
-            raise IdentityError("there are no AWS credentials any more; sign in again, then resume")
+            raise AwsIdentityError("there are no AWS credentials any more; sign in again, then resume")
         return CarriedKeys(frozen.access_key, frozen.secret_key, frozen.token)
 
     return recipe, keys

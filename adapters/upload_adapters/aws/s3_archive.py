@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_adapters.aws.bucket import Bucket, Endpoint, Place, patiently, telling
-from upload_adapters.aws.errors import translated
+from upload_adapters.aws.errors import AwsSourceChangedError, translated
 from upload_adapters.aws.part_pool import PartPool
 from upload_adapters.aws.s3_copy import COPY_PART_SIZE, COPY_SINGLE_MAX, PartCopier, copied_whole, unmake
 from upload_adapters.aws.s3_multipart import PART_SIZE, Multipart
@@ -20,7 +20,7 @@ from upload_adapters.aws.s3_uploads import LeftUploads, end, open_uploads
 from upload_adapters.crc32 import crc32
 from upload_core.attempt import FreeAttempt
 from upload_core.checksum import crc32_base64
-from upload_core.errors import ArchiveError, ArchiveUnavailableError, SourceChangedError
+from upload_core.errors import ArchiveError, ArchiveUnavailableError
 from upload_core.ports import Archive, Attempt, Channel, CopySource, SourceFile, StoredObject, origin_of
 
 SINGLE_MAX: Final = 16 * MIB
@@ -184,7 +184,7 @@ def _read_exactly(body: SourceFile, size: int, relpath: str) -> bytes:
         piece = body.read(missing)
         if not piece:
             body.verify_unchanged()
-            raise SourceChangedError(
+            raise AwsSourceChangedError(
                 f"{relpath!r} ended {missing} bytes early while it was read; restore it or index it again"
             )
         pieces.append(piece)
@@ -196,7 +196,7 @@ def _must_end(body: SourceFile, relpath: str) -> None:
     """Raises `SourceChangedError` if there is more than the size that the file had."""
     if body.read(1):
         body.verify_unchanged()
-        raise SourceChangedError(f"{relpath!r} grew while it was read; restore it or index it again")
+        raise AwsSourceChangedError(f"{relpath!r} grew while it was read; restore it or index it again")
 
 
 if TYPE_CHECKING:

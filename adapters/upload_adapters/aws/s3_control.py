@@ -13,8 +13,9 @@ from botocore.exceptions import ClientError
 
 from upload_adapters.aws.bucket import Bucket, Place, patiently, server_time, status_of
 from upload_adapters.aws.errors import AwsError, AwsOffsetConflictError, AwsPreconditionFailedError, translated
+from upload_adapters.aws.s3_sessions import once_more
 from upload_core.checksum import crc32_base64
-from upload_core.errors import OffsetConflictError, PreconditionFailedError
+from upload_core.errors import PreconditionFailedError
 from upload_core.ports import ControlBucket, ObjectInfo
 
 UNDONE_CODES: Final = frozenset({"ConditionalRequestConflict", "OperationAborted", "SlowDown"})
@@ -87,15 +88,19 @@ class S3ControlBucket:
                     raise AwsOffsetConflictError(str(error), error.response, error.operation_name) from error
                 if error.code != "TooManyParts":
                     raise
-            self._compact(key, offset)
+            once_more(lambda: self._compact(key, offset))
         return self._write(key, data, {"WriteOffsetBytes": offset}, size=offset + len(data))
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         bucket = self._place()
         condition = {} if if_match is None else {"IfMatch": if_match}
-        try:
+
+        def send() -> None:
             with translated(f"deleting {key}"):
                 bucket.once.delete_object(Bucket=bucket.name, Key=key, **condition)
+
+        try:
+            once_more(send)
         except PreconditionFailedError:
             # Some stores call it a failed precondition that there is nothing.
             if self.head(key) is not None:
@@ -114,7 +119,7 @@ class S3ControlBucket:
             now = server_time(answer)
             return ObjectInfo(size, answer["ETag"], modified=now, now=now)
 
-        return patiently(send, on=lambda error: error.code in UNDONE_CODES)
+        return once_more(lambda: patiently(send, on=lambda error: error.code in UNDONE_CODES))
 
     def _compact(self, key: str, size: int) -> None:
         """Make the object one part again by copying it onto itself; raises `OffsetConflictError` if it has another size."""
@@ -122,7 +127,7 @@ class S3ControlBucket:
         with translated(f"compacting {key}"):
             found = bucket.calls.head_object(Bucket=bucket.name, Key=key)
             if found["ContentLength"] != size:
-                raise OffsetConflictError(f"{key} holds {found['ContentLength']} bytes, not {size}")
+                raise AwsOffsetConflictError(f"{key} holds {found['ContentLength']} bytes, not {size}")
             try:
                 bucket.once.copy_object(
                     Bucket=bucket.name,

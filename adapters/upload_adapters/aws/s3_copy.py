@@ -10,10 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_adapters.aws.bucket import Bucket, patiently, status_of, telling
-from upload_adapters.aws.errors import AwsError, translated
+from upload_adapters.aws.errors import AwsError, AwsSourceChangedError, AwsSourceError, translated
 from upload_adapters.aws.s3_part import MIB, PART_ATTEMPTS, PartSender, Upload, may_repeat_part
 from upload_core.effects import StoredPart
-from upload_core.errors import SourceChangedError, SourceError
 from upload_core.ports import Attempt, CopySource, SourceFile, origin_of
 from upload_core.text import printable
 
@@ -84,11 +83,11 @@ def origin_pinned(relpath: str) -> Iterator[None]:
     except AwsError as error:
         shown = f'"{printable(relpath, 300)}"'
         if status_of(error) == 412:
-            raise SourceChangedError(f"{shown} was replaced since it was opened; let it come to rest") from error
+            raise AwsSourceChangedError(f"{shown} was replaced since it was opened; let it come to rest") from error
         if error.code in ("NoSuchKey", "404"):
-            raise SourceChangedError(f"{shown} was taken away since it was opened") from error
+            raise AwsSourceChangedError(f"{shown} was taken away since it was opened") from error
         if error.code == "InvalidObjectState":
-            raise SourceError(f"{shown} lies in an archive tier of S3; restore it first") from error
+            raise AwsSourceError(f"{shown} lies in an archive tier of S3; restore it first") from error
         raise
 
 

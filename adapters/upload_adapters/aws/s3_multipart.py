@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from upload_adapters.aws.bucket import Bucket, Place, patiently, telling
-from upload_adapters.aws.errors import AwsError, may_retry, translated
+from upload_adapters.aws.errors import AwsChecksumMismatchError, AwsError, AwsRefusedError, may_retry, translated
 from upload_adapters.aws.part_pool import Job, PartPool
 from upload_adapters.aws.s3_part import MIB, PartSender, Upload, checksum_at, must_end_at
 from upload_adapters.aws.s3_stored import acknowledged, must_match, stored_object
@@ -22,7 +22,6 @@ from upload_core.checksum import combine, crc32_base64, parse_checksum
 from upload_core.effects import Fault, OpenUpload, StoredPart
 from upload_core.errors import (
     ArchiveError,
-    ChecksumMismatchError,
     LockLostError,
     SourceChangedError,
     SourceError,
@@ -241,12 +240,12 @@ class Multipart:
 
     def _refused(self, upload: Upload, whole: str | None, *, known: bool) -> ArchiveError:
         if known or whole is None:
-            return ArchiveError(
+            return AwsRefusedError(
                 f"the store has parts of {upload.relpath!r} that are not what it confirmed: together they do not have the "
                 f"CRC32 {whole}; run again to send it anew"
             )
         # No byte came from us, so what differs is the object from the index.
-        return ChecksumMismatchError(upload.relpath, expected=whole, actual="another one")
+        return AwsChecksumMismatchError.of(upload.relpath, expected=whole, actual="another one")
 
     def _leave(self, upload: Upload, error: BaseException, attempt: Attempt) -> None:
         """After a failure: keep what the next attempt can go on with, and end what is of no use any more."""
@@ -272,7 +271,7 @@ def part_size_for(size: int, least: int = PART_SIZE) -> int:
     needed = -(-size // PARTS_MAX)
     part_size = max(least, -(-needed // MIB) * MIB if needed > least else least)
     if part_size > PART_SIZE_MAX:
-        raise ArchiveError(f"a file of {size} bytes is larger than an object in S3 can be")
+        raise AwsRefusedError(f"a file of {size} bytes is larger than an object in S3 can be")
     return part_size
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 
 from upload_adapters.aws.bucket import Bucket, patiently, telling
-from upload_adapters.aws.errors import AwsError, may_retry, translated
+from upload_adapters.aws.errors import AwsError, AwsRefusedError, AwsSourceChangedError, may_retry, translated
 from upload_adapters.crc32 import crc32
 from upload_core.checksum import crc32_base64
 from upload_core.effects import StoredPart
-from upload_core.errors import ArchiveError, SourceChangedError, UploadClientError
+from upload_core.errors import UploadClientError
 from upload_core.ports import Attempt, SourceFile
 
 MIB: Final = 1 << 20
@@ -139,7 +139,7 @@ class Boto3Sender:
 
 def _confirmed(checksum: str | None, upload: Upload) -> str:
     if not checksum:
-        raise ArchiveError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
+        raise AwsRefusedError(f"the store took a part of {upload.relpath!r} without confirming its CRC32")
     return checksum
 
 
@@ -186,7 +186,7 @@ def read_exactly_at(body: SourceFile, offset: int, size: int, relpath: str) -> b
     data = body.read_at(offset, size)
     if len(data) != size:
         body.verify_unchanged()
-        raise SourceChangedError(
+        raise AwsSourceChangedError(
             f"{relpath!r} ended {size - len(data)} bytes early while it was read; restore it or index it again"
         )
     return data
@@ -196,7 +196,7 @@ def must_end_at(body: SourceFile, size: int, relpath: str) -> None:
     """Raises `SourceChangedError` if there is more than the size that the file had."""
     if body.read_at(size, 1):
         body.verify_unchanged()
-        raise SourceChangedError(f"{relpath!r} grew while it was read; restore it or index it again")
+        raise AwsSourceChangedError(f"{relpath!r} grew while it was read; restore it or index it again")
 
 
 def checksum_at(body: SourceFile, offset: int, size: int, relpath: str) -> str:

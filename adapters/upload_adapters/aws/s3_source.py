@@ -13,10 +13,17 @@ from os.path import commonprefix
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_adapters.aws.bucket import Bucket, Place, patiently, status_of, whole_checksum
-from upload_adapters.aws.errors import AwsError, translated
+from upload_adapters.aws.errors import (
+    AwsConfigurationError,
+    AwsError,
+    AwsSourceChangedError,
+    AwsSourceError,
+    AwsSourceMissingError,
+    translated,
+)
 from upload_adapters.aws.s3_copy import origin_pinned
 from upload_core.columns import Columns
-from upload_core.errors import ConfigurationError, SourceChangedError, SourceError, SourceMissingError
+from upload_core.errors import SourceError
 from upload_core.files import FileTable
 from upload_core.index_check import PATH_BYTES_MAX, path_problems
 from upload_core.ports import CopySource
@@ -37,7 +44,7 @@ def bucket_and_prefix(url: str) -> tuple[str, str]:
     name, _, prefix = rest.partition("/")
     prefix = prefix.removesuffix("/")
     if scheme != "s3" or not name or not name.isprintable() or (prefix and path_problems(prefix)):
-        raise ConfigurationError(f"{printable(url, 300)!r} names no source; write s3://BUCKET or s3://BUCKET/PREFIX")
+        raise AwsConfigurationError(f"{printable(url, 300)!r} names no source; write s3://BUCKET or s3://BUCKET/PREFIX")
     return name, f"{prefix}/" if prefix else ""
 
 
@@ -92,7 +99,7 @@ class S3Source:
         """Names directly under `prefix`, sorted; raises `SourceMissingError` if no object lies there."""
         folder = prefix.removesuffix("/")
         if folder and path_problems(folder):
-            raise SourceError(f'"{printable(prefix, 300)}" {path_problems(folder)[0].message}')
+            raise AwsSourceError(f'"{printable(prefix, 300)}" {path_problems(folder)[0].message}')
         start = self._prefix + (f"{folder}/" if folder else "")
         names: set[str] = set()
         for page in self._pages(start, Delimiter="/"):
@@ -100,7 +107,7 @@ class S3Source:
             names.update(found["Prefix"][len(start) : -1] for found in page.get("CommonPrefixes", ()))
         names.discard("")  # the object that some tools make to stand for a folder
         if not names and folder:
-            raise SourceMissingError(f'there is nothing under "{printable(prefix, 300)}" in {self.name}')
+            raise AwsSourceMissingError(f'there is nothing under "{printable(prefix, 300)}" in {self.name}')
         return tuple(sorted(names))
 
     def listed(self, relpaths: Sequence[str | None]) -> S3Listing:
@@ -146,17 +153,17 @@ class S3Source:
     def _head(self, relpath: str) -> Any:
         broken = path_problems(relpath)
         if broken:
-            raise SourceError(broken[0].message)
+            raise AwsSourceError(broken[0].message)
         key = self._prefix + relpath
         if len(key.encode()) > PATH_BYTES_MAX:
-            raise SourceMissingError(_MISSING)  # no such key can be
+            raise AwsSourceMissingError(_MISSING)  # no such key can be
         bucket = self._place()
         try:
             with translated(f"looking at {printable(f'{self.name}/{relpath}', 300)}"):
                 return bucket.calls.head_object(Bucket=bucket.name, Key=key, ChecksumMode="ENABLED")
         except AwsError as error:
             if status_of(error) == 404 and error.code != "NoSuchBucket":
-                raise SourceMissingError(_MISSING) from error
+                raise AwsSourceMissingError(_MISSING) from error
             raise
 
 
@@ -185,7 +192,7 @@ class S3Listing:
             return self._table.size(row)
         if self._complete and not path_problems(relpath):
             with _naming(relpath):
-                raise SourceMissingError(_MISSING)
+                raise AwsSourceMissingError(_MISSING)
         return self._source.size(relpath)
 
 
@@ -231,7 +238,7 @@ class S3SourceFile:
             )
             data: bytes = answer["Body"].read()
         if len(data) != end - start:
-            raise SourceError(f"{self._relpath!r}: {end - start} bytes were asked for, and {len(data)} came")
+            raise AwsSourceError(f"{self._relpath!r}: {end - start} bytes were asked for, and {len(data)} came")
         return data
 
     @property
@@ -249,7 +256,7 @@ class S3SourceFile:
         with origin_pinned(self._relpath), translated(f"looking at {self._relpath!r}"):
             answer = self._bucket.calls.head_object(Bucket=self.origin.bucket, Key=self.origin.key)
         if answer["ETag"] != self.origin.etag:
-            raise SourceChangedError(
+            raise AwsSourceChangedError(
                 f'"{printable(self._relpath, 300)}" was replaced while it was read; let it come to rest, then run again'
             )
 

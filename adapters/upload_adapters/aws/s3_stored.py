@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from upload_adapters.aws.bucket import Bucket, status_of, whole_checksum
-from upload_adapters.aws.errors import AwsError, translated
-from upload_core.errors import ArchiveError, ChecksumMismatchError
+from upload_adapters.aws.errors import AwsChecksumMismatchError, AwsError, AwsRefusedError, translated
 from upload_core.ports import StoredObject
 
 
@@ -35,7 +34,7 @@ def acknowledged(
         stored = stored_object(bucket, relpath)
         confirmed = stored.checksum if stored is not None and stored.size == size else ""
     if not confirmed or checksum not in (None, confirmed):
-        raise ArchiveError(
+        raise AwsRefusedError(
             f"the store took {relpath!r} without confirming its CRC32 {checksum or ''}; this store does not verify what it "
             "is sent, so nothing can be delivered to it safely"
         )
@@ -45,4 +44,4 @@ def acknowledged(
 def must_match(relpath: str, expected: str | None, actual: str) -> None:
     """Raises `ChecksumMismatchError` if the index expects another CRC32 than the bytes have."""
     if expected is not None and expected != actual:
-        raise ChecksumMismatchError(relpath, expected=expected, actual=actual)
+        raise AwsChecksumMismatchError.of(relpath, expected=expected, actual=actual)

@@ -17,6 +17,7 @@ from joserfc import jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 
+from upload_adapters.aws.errors import AwsIdentityError
 from upload_core.errors import IdentityError
 from upload_core.text import printable
 
@@ -167,13 +168,13 @@ class IdTokenVerifier:
         try:
             self._keys = KeySet.import_key_set(dict(answer))  # type: ignore[arg-type]
         except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-            raise IdentityError(
+            raise AwsIdentityError(
                 f"the keys of {self._issuer} are unusable; check the user pool id, or ask the archive's staff"
             ) from None
         return self._keys
 
     def _refusal(self, reason: str) -> IdentityError:
-        return IdentityError(
+        return AwsIdentityError(
             f"the id token from {self._issuer} was refused: {printable(reason, TEXT_MAX)}; sign in again, and if it "
             "happens again check client_id and user_pool_id"
         )

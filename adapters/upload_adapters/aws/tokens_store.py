@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
+from upload_adapters.aws.errors import AwsConfigurationError, AwsIdentityError
 from upload_adapters.aws.tokens import masked
-from upload_core.errors import ConfigurationError, IdentityError
+from upload_core.errors import IdentityError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -85,12 +86,12 @@ def _import_keyring() -> ModuleType:
         import keyring.backends.fail
         import keyring.errors
     except ImportError:
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             "keeping the sign-in in the keyring needs the extra `keyring`: pip install 'upload-core[keyring]', "
             'or set tokens = "memory" in [identity]'
         ) from None
     if isinstance(keyring.get_keyring(), keyring.backends.fail.Keyring):
-        raise ConfigurationError(
+        raise AwsConfigurationError(
             'this system has no keyring that can be used; set tokens = "memory" in [identity], or install a backend '
             "of the Python library keyring"
         )
@@ -99,7 +100,7 @@ def _import_keyring() -> ModuleType:
 
 def _unusable(what: str, error: Exception) -> IdentityError:
     # Only the kind of error: a backend may quote what it was given.
-    return IdentityError(
+    return AwsIdentityError(
         f"the keyring could not be {what} ({type(error).__name__}); unlock it and try again, "
         'or set tokens = "memory" in [identity]'
     )

@@ -12,8 +12,8 @@ from typing import Final
 import attrs
 
 from upload_adapters.aws.bucket import Endpoint
+from upload_adapters.aws.errors import AwsConfigurationError
 from upload_adapters.aws.s3_part import Boto3Sender, S3Sender
-from upload_core.errors import ConfigurationError
 from upload_core.ports import Channel
 
 AUTO: Final = "auto"
@@ -35,10 +35,10 @@ class Transport:
 def transport(name: str = AUTO) -> Transport:
     """The transport of that name; raises `ConfigurationError` if it is unknown or not installed."""
     if name not in TRANSPORTS:
-        raise ConfigurationError(f"the transport {name!r} is none of {', '.join(TRANSPORTS)}")
+        raise AwsConfigurationError(f"the transport {name!r} is none of {', '.join(TRANSPORTS)}")
     there = find_spec("pycurl") is not None
     if name == CURL and not there:
-        raise ConfigurationError("the transport curl needs the package pycurl; install it, or choose boto3")
+        raise AwsConfigurationError("the transport curl needs the package pycurl; install it, or choose boto3")
     if name == BOTO3 or not there:
         return Transport(Boto3Sender())
     from upload_adapters.aws.curl_channel import CurlChannel

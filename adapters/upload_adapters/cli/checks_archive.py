@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from upload_adapters.configuration import Configuration
 
 AHEAD_S: Final = 60.0
-AHEAD_MAX_S: Final = 900.0
-"""Clocks that are further apart: AWS refuses what is signed, and sign-ins count as expired."""
+AHEAD_MAX_S: Final = 300.0
+"""Of clocks that are further apart most services refuse what is signed; S3 does after 15 minutes ("Troubleshooting
+Signature Version 4", docs.aws.amazon.com/IAM)."""
 LOW_S: Final = 1_800.0
 REMEDY: Final = "restore it from a copy, or move it away and deliver again: what is valid is not sent again"
 
@@ -113,7 +114,7 @@ def _network(configured: Configuration) -> Check:
         elif apart_s < AHEAD_MAX_S:
             yield warn("clock", shown, "set it (NTP); deliveries make up for it, sign-ins may not")
         else:
-            yield fail("clock", shown, "set it (NTP): AWS refuses requests that are more than 15 min away", 5)
+            yield fail("clock", shown, "set it (NTP): AWS refuses requests that are more than 5 min away, S3 15 min", 5)
 
     return check
 

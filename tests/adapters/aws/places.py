@@ -10,6 +10,7 @@ from tests.emulator import Emulator, Settings
 from upload_adapters.aws.bucket import Bucket
 from upload_adapters.aws.deployment import s3_config
 from upload_adapters.aws.endpoint import endpoint_of
+from upload_adapters.aws.s3_sessions import keep_sessions
 from upload_adapters.clock import SystemClock
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -25,6 +26,8 @@ class Places:
         self.session = boto3.Session("AKIATEST", "not-a-secret", region_name="us-east-1")
         self.calls = self.session.client("s3", endpoint_url=aws.url, config=s3_config(attempts=5))
         self.once = self.session.client("s3", endpoint_url=aws.url, config=s3_config(attempts=1))
+        for client in (self.calls, self.once):
+            keep_sessions(client, SystemClock().now_ms, repeats=client is self.calls)
 
     def bucket(self, *, directory: bool = False, exists: bool = True) -> Bucket:
         """A bucket that no other test has, as the adapters see it."""

@@ -1,9 +1,11 @@
 """Every way in which AWS can fail has one meaning: our error, whether to try again, whose fault, and what to do."""
 
+import ast
 import gzip
 import inspect
 import json
 import pickle
+import traceback
 from pathlib import Path
 
 import botocore
@@ -13,30 +15,41 @@ from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from upload_adapters.aws import errors as aws_errors
+from upload_adapters.aws.credentials import role_for_delivery
 from upload_adapters.aws.errors import (
     CODES,
     EXCEPTIONS,
     STATUSES,
+    AwsChecksumMismatchError,
     AwsError,
+    AwsIdentityError,
     Meaning,
     may_retry,
     meaning_of,
     translate,
     translated,
 )
+from upload_adapters.aws.network import parse_network_parameters
+from upload_adapters.aws.s3_copy import origin_pinned
+from upload_adapters.aws.s3_stored import must_match
+from upload_adapters.aws.transport import transport
+from upload_core import errors as core_errors
 from upload_core.effects import Fault
 from upload_core.errors import (
     ArchiveError,
     ArchiveUnavailableError,
+    ChecksumMismatchError,
     ConfigurationError,
     IdentityError,
     OffsetConflictError,
     PipelineError,
     PreconditionFailedError,
+    SourceError,
     UploadClientError,
 )
 from upload_core.worker import fault_of
 
+AWS = Path(aws_errors.__file__).parent
 MEANINGS = {name: value for name, value in vars(aws_errors).items() if isinstance(value, Meaning)}
 
 
@@ -184,10 +197,120 @@ def test_every_error_class_of_ours_can_cross_a_process():
     assert issubclass(aws_errors.AwsPipelineError, PipelineError)
 
 
+NOT_OF_AWS = {
+    "NotReadyError": "a host that calls in the wrong order",
+    "LockLostError": "the core's own way to stop",
+    "CutError": "the same",
+}
+
+
+@pytest.mark.parametrize("module", sorted(path.name for path in AWS.glob("*.py")))
+def test_no_adapter_makes_an_error_that_is_not_botocores_too(module):
+    """A plain error of the core would get past a host that catches botocore's."""
+    made = {
+        node.func.id
+        for node in ast.walk(ast.parse((AWS / module).read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    plain = {name for name in made if name in vars(core_errors)} - NOT_OF_AWS.keys()
+    assert plain == set()
+
+
+def test_what_is_found_wrong_here_looks_like_an_answer_of_aws():
+    error = AwsIdentityError("nobody is signed in")
+    assert (str(error), error.code) == ("nobody is signed in", "Identity")
+    assert error.response == {"Error": {"Code": "Identity", "Message": str(error)}, "ResponseMetadata": {}}
+    for kind in AwsError.__subclasses__():
+        alone = kind("what")
+        assert alone.code
+        assert isinstance(alone, CODES[alone.code].error if alone.code in CODES else kind), "AWS's own means the same"
+        assert may_retry(alone) == isinstance(alone, ArchiveUnavailableError)
+
+
+def test_a_wrong_checksum_names_its_file_and_both_sums_in_another_process_too():
+    error = AwsChecksumMismatchError.of("a.fits", expected="E===", actual="A===")
+    for each in (error, pickle.loads(pickle.dumps(error))):
+        assert (each.relpath, each.expected, each.actual) == ("a.fits", "E===", "A===")
+        assert str(each) == str(core_errors.ChecksumMismatchError("a.fits", expected="E===", actual="A==="))
+
+
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    [
+        (ChecksumMismatchError, lambda: must_match("a", "E===", "A===")),
+        (IdentityError, lambda: role_for_delivery([], "d", "1")),
+        (ConfigurationError, lambda: parse_network_parameters("{}")),
+        (ConfigurationError, lambda: transport("pigeon")),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_we_refuse_by_ourselves_is_botocores_error_too(kind, call):
+    with pytest.raises(kind) as caught:
+        call()
+    assert isinstance(caught.value, ClientError)
+    assert caught.value.response["Error"]["Message"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("PreconditionFailed", 412, SourceError),
+        ("NoSuchKey", 404, SourceError),
+        ("InvalidObjectState", 403, SourceError),
+    ],
+)
+def test_an_origin_that_is_another_is_a_source_error_and_botocores(code, status, kind):
+    with pytest.raises(kind) as caught, origin_pinned("a.fits"), translated("copying"):
+        raise refusal(code, status)
+    assert isinstance(caught.value, ClientError)
+
+
 def test_nothing_secret_is_kept_of_what_aws_sent():
     error = refusal("ExpiredToken", 400, **{"Token-0": "canary", "AWSAccessKeyId": "canary", "StringToSign": "canary"})
     raised = translate(error, "x")
     assert "canary" not in repr((raised, raised.response, raised.args, error.response))
+
+
+TOKEN = "FwoGZXIvYXdzE" + "canary" * 80
+QUOTING = (
+    "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key "
+    "and signing method. Consult the service documentation for details.\n\nThe Canonical String for this request should "
+    f"have been\n'POST\n/\n\nhost:ssm.us-east-1.amazonaws.com\nx-amz-security-token:{TOKEN}\n\nhost\n"
+    "deadbeef'\n\nThe String-to-Sign should have been\n'AWS4-HMAC-SHA256\ncanary'\n"
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        QUOTING,
+        f"odd headers: host, X-Amz-Security-Token: {TOKEN}",
+        f"odd query: X-Amz-Security-Token={TOKEN}&X-Amz-Signature=canary",
+        f"bad session x-amz-s3session-token:{TOKEN}",
+        "Authorization=AWS4-HMAC-SHA256 Credential=AKIA, Signature=canary",
+    ],
+)
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "IncompleteSignatureException", "Odd"])
+def test_a_request_that_aws_quotes_is_not_told_on(code, said):
+    """Services that speak JSON put the request as they would have signed it into their message."""
+    error = refusal(code, 400, Message=said)
+    error.response["message"] = said  # where botocore knows the error's shape
+    with pytest.raises(AwsError) as caught, translated("reading the network parameter"):
+        raise error
+    raised = caught.value
+    assert raised.__cause__ is error
+    shown = "".join(traceback.format_exception(raised))
+    assert "canary" not in shown + repr((raised, raised.response, raised.args, error, error.args, error.response))
+    assert "canary" not in repr(pickle.loads(pickle.dumps(raised)).response)
+    assert raised.code == code
+
+
+def test_a_wrong_clock_is_still_known_by_its_message():
+    said = f"Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z. {QUOTING}"
+    raised = translate(refusal("InvalidSignatureException", 400, Message=said), "x")
+    assert isinstance(raised, ArchiveUnavailableError)
+    assert "Signature expired: 20260101T000000Z is now earlier" in str(raised)
+    assert "canary" not in repr((raised, raised.response))
 
 
 def test_text_from_aws_is_made_printable_and_short():

@@ -2,12 +2,16 @@
 
 import attrs
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.contracts.control_bucket import ControlBucketContract
 from tests.contracts.logs import LogsContract
 from tests.contracts.owner_lock import OwnerLockContract
 from tests.emulator import Fault
+from upload_adapters.aws.deployment import make_bucket
 from upload_adapters.aws.s3_control import S3ControlBucket
+from upload_adapters.aws.server_clock import ServerClock
+from upload_adapters.clock import SystemClock
 from upload_core.errors import (
     ArchiveUnavailableError,
     ConfigurationError,
@@ -165,7 +169,7 @@ def test_a_bucket_that_is_not_there_is_a_matter_of_configuration(archive_places)
 
 
 def test_expired_credentials_are_the_identitys_affair(control, aws):
-    aws.order(Fault("refused", operation="PutObject", code="ExpiredToken"))
+    aws.order(Fault("refused", operation="PutObject", code="ExpiredToken", times=2))
     with pytest.raises(IdentityError, match="sign in again"):
         control.put(KEY, b"x")
 
@@ -177,6 +181,58 @@ def test_sessions_that_end_after_minutes_are_renewed(control, aws, bucket):
         control.append(KEY, b"x", offset=number)
     assert aws.object(bucket.name, KEY).data == b"xxx"
     assert len(aws.log("CreateSession")) >= 3
+
+
+def bucket_with_a_clock(archive_places):
+    """A directory bucket whose clients learn the archive's time, as those of a delivery do."""
+    clock = ServerClock(SystemClock())
+
+    def client(config):
+        made = archive_places.session.client("s3", endpoint_url=archive_places.aws.url, config=config)
+        clock.watch(made)
+        return made
+
+    name = archive_places.bucket(directory=True).name
+    return make_bucket(name, archive_places.session, client, clock.now_ms)
+
+
+@pytest.mark.parametrize("skew_s", [600.0, -600.0, 120.0, -120.0])
+def test_a_session_is_renewed_by_the_archives_clock_however_wrong_ours_is(archive_places, aws, skew_s):
+    aws.settings.skew_s, aws.settings.session_lifetime_s = skew_s, 30.0  # which botocore renews at every look
+    bucket = bucket_with_a_clock(archive_places)
+    control = S3ControlBucket(lambda: bucket)
+    for number in range(4):
+        control.append(KEY, b"x", offset=number)
+    renewed = len(aws.log("CreateSession"))
+    assert renewed >= 4
+    aws.settings.session_lifetime_s = 300.0
+    for number in range(4, 8):
+        control.append(KEY, b"x", offset=number)
+    assert len(aws.log("CreateSession")) == renewed + 1, "one that has minutes left is used again"
+    assert aws.object(bucket.name, KEY).data == b"xxxxxxxx"
+
+
+def test_a_session_that_ends_before_its_time_is_opened_anew_and_nothing_is_lost_or_doubled(control, aws, bucket):
+    aws.settings.parts_max = 3
+    for number in range(8):
+        control.append(KEY, b"%d" % number, offset=number)
+        aws.keyring.expire_all()
+        assert control.read(KEY)[0] == b"01234567"[: number + 1]
+        aws.keyring.expire_all()
+        assert control.head(KEY).size == number + 1
+        aws.keyring.expire_all()
+    control.delete(KEY)
+    assert aws.object(bucket.name, KEY) is None
+
+
+def test_a_write_to_any_other_bucket_is_never_repeated_by_itself(archive_places, aws):
+    bucket = archive_places.bucket(directory=True)
+    aws.order(Fault("refused", operation="PutObject", code="ExpiredToken"))
+    with pytest.raises(ClientError, match="ExpiredToken"):
+        bucket.once.put_object(Bucket=bucket.name, Key="a", Body=b"x")
+    assert len(aws.log("PutObject")) == 1
+    bucket.once.put_object(Bucket=bucket.name, Key="a", Body=b"x")
+    assert len(aws.log("CreateSession")) == 2
 
 
 def test_a_lost_race_is_known_for_what_it_is_even_behind_a_refused_delete(control):
