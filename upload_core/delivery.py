@@ -89,8 +89,6 @@ class Delivery:
     """
     run_seen_ms: int = 0
     """When this session first heard of the run at work, 0 once that has shown that it follows our log; derived as well."""
-    run_accepted_ms: int = 0
-    """When the pipeline last answered that it starts a run, which can be minutes after it was asked; derived as well."""
     verdicts_per_s: float = 0.0
     """How fast the validator judges, by the verdicts that were read last; derived as well."""
     _judged_ms: int = 0
@@ -251,8 +249,6 @@ class Delivery:
                 self.run_seen_ms = time_ms
             elif isinstance(event, ev.ValidatorKeptAlive):
                 self.run_seen_ms = 0
-            elif isinstance(event, ev.PipelineAccepted):
-                self.run_accepted_ms = time_ms
             elif isinstance(event, ev.ValidatorLogRead) and event.verdicts:
                 passed_s = max(1.0, (time_ms - self._judged_ms) / 1000) if self._judged_ms else 1.0
                 self.verdicts_per_s = max(event.verdicts / passed_s, self.verdicts_per_s * _PACE_KEPT)

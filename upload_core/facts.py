@@ -45,6 +45,8 @@ class Facts(msgspec.Struct, omit_defaults=True):
     run_outdated: bool = False
     """A file that was settled is open again since the run was asked for: the run may have judged it, or not expect it."""
     run_requested_ms: int = 0
+    run_accepted_ms: int = 0
+    """When the request was answered, which can be minutes after it was made: the run may come up from then on."""
     run_refused_ms: int = 0
     """When a request was refused that may have taken effect before: the run may come up all the same."""
     stop_reported: bool = False
@@ -72,7 +74,7 @@ class Facts(msgspec.Struct, omit_defaults=True):
 
 def _index_revised(f: Facts, e: ev.IndexRevised, _: int) -> None:
     f.index_revision, f.index_digest = e.revision, e.index_digest
-    f.run_open = False  # a validator at work was told of another index: it cannot be gone on with
+    f.run_outdated = f.run_outdated or f.run_open  # it reads, or has read, another index
 
 
 def _session_opened(f: Facts, e: ev.SessionOpened, _: int) -> None:
@@ -105,7 +107,12 @@ def _run_requested(f: Facts, e: ev.PipelineRequested, time_ms: int) -> None:
         f.validator_agent = ""
     f.run_open, f.stop_reported, f.run_outdated, f.run_refused_ms = True, False, False, 0
     f.run_requested_ms = f.waiting_ms = time_ms
+    f.run_accepted_ms = 0
     f.validator_message = ""
+
+
+def _run_accepted(f: Facts, e: ev.PipelineAccepted, time_ms: int) -> None:
+    f.run_accepted_ms = time_ms
 
 
 def _run_alive(f: Facts, e: ev.Event, time_ms: int) -> None:
@@ -219,6 +226,7 @@ FACT_CHANGES: Final[dict[type[ev.Event], Callable[[Facts, Any, int], None]]] = {
     ev.LockLost: _lock_gone,
     ev.LockReleased: _lock_gone,
     ev.PipelineRequested: _run_requested,
+    ev.PipelineAccepted: _run_accepted,
     ev.PipelineAttached: _run_alive,
     ev.PipelineRefused: _run_said,
     ev.ValidatorStarted: _run_alive,

@@ -138,11 +138,13 @@ def _settle_doubts(engine: Engine) -> None:
 
 
 def _begins(engine: Engine) -> bool:
-    """Whether the run comes up, although its request was refused at last, in the time that one may take to come up."""
-    facts = engine.delivery.facts
-    until_ms = facts.run_refused_ms + int(engine.delivery.limits.validator_start_s * 1000)
+    """Whether the run that an earlier session asked for comes up, in the time that one may take to come up."""
+    delivery, facts = engine.delivery, engine.delivery.facts
+    answered_ms = max(facts.run_requested_ms, facts.run_accepted_ms, facts.run_refused_ms)
+    until_ms = answered_ms + int(delivery.limits.validator_start_s * 1000)
     what = "a validation run that an earlier session asked for may begin yet"
-    _await(engine, what, until_ms, lambda: not facts.run_refused_ms or _at_work(engine))
+    asked_for = (Run.REFUSED, Run.REQUEST_OUTDATED)
+    _await(engine, what, until_ms, lambda: delivery.run_state not in asked_for or _at_work(engine))
     return _at_work(engine)
 
 

@@ -120,7 +120,10 @@ RUN_CASES: Final = (
         "it has not begun since it was asked for, and so may be an earlier one: its first word decides",
     ),
     RunCase(
-        Run.REQUEST_OUTDATED, False, RunStep.START_AGAIN, "if it comes up yet, it reads the index that is written anew"
+        Run.REQUEST_OUTDATED,
+        False,
+        RunStep.AWAIT_BEGIN,
+        "it may come up yet, read the index before it is written anew, and would die of that file",
     ),
     RunCase(Run.REQUEST_OUTDATED, True, RunStep.END_ORPHAN, "it has read the index before, and would die of that file"),
     RunCase(Run.STARTED, False, RunStep.START, "the validator ended with the process that drove it, or died"),

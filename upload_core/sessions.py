@@ -113,7 +113,7 @@ def client_log_found(d: Delivery, found: cmd.ClientLogFound, now_ms: int) -> Dec
 
 def request_run(d: Delivery, _: cmd.RequestRun, now_ms: int) -> Decision:
     """Ask for a run: the same one again if its answer was lost, else a new one, which is told everything anew."""
-    again = d.run_state in (Run.REQUESTED, Run.REQUEST_OUTDATED)
+    again = d.run_state is Run.REQUESTED
     # the time keeps the key apart from those of a journal that was lost: their requests were answered long ago
     key = d.facts.run_key if again else f"{d.facts.agent_id}:{d.facts.run + 1}:{now_ms}"
     lapsed = [ev.ReportLapsed(file) for file in d.files_in(REPORTED)]
@@ -213,7 +213,7 @@ def _last_word(d: Delivery, tick: cmd.Tick, now_ms: int) -> bool:
 
 def _unstarted(d: Delivery, now_ms: int) -> bool:
     # signs of life do not count: who writes them and never its first word began before, or lost that
-    waited_ms = now_ms - max(d.facts.waiting_ms, d.run_accepted_ms)
+    waited_ms = now_ms - max(d.facts.waiting_ms, d.facts.run_accepted_ms)
     return not d.facts.outage_ms and waited_ms > d.limits.validator_start_s * 1000
 
 

@@ -41,7 +41,7 @@ def test_exactly_one_step_follows_from_the_run_and_the_validator(run, at_work):
 
 def test_only_a_request_whose_answer_was_lost_is_asked_for_again():
     again = {case.run for case in RUN_CASES if case.step is RunStep.START_AGAIN}
-    assert again == {Run.REQUESTED, Run.REQUEST_OUTDATED}
+    assert again == {Run.REQUESTED}
 
 
 def test_only_a_run_that_was_seen_to_begin_is_gone_on_with():

@@ -9,6 +9,7 @@ from tests.crash.odd_validator import KEYS, OddPipeline
 from tests.crash.test_faults import replace_port
 from tests.crash.world import World
 from upload_adapters.memory import ManualClock, MemoryControlBucket
+from upload_adapters.simulation import simulate
 from upload_adapters.testing import Killed
 from upload_core import events as ev
 from upload_core.errors import (
@@ -255,6 +256,27 @@ def test_nor_is_one_that_came_up_before_anybody_heard_of_it():
     states = [delivery.run_state]
     delivery.apply(ev.FileRequeued(0), 0)
     assert [*states, delivery.run_state] == [Run.REQUESTED, Run.REQUEST_OUTDATED]
+    assert run_step(delivery.run_state, validator_at_work=True) is RunStep.END_ORPHAN
+
+
+@pytest.mark.parametrize("seed", [418_274, 539_925])
+def test_nor_is_one_that_comes_up_while_the_next_session_settles_its_doubts(seed):
+    """It read the index of the session before, which did not expect the files that had a new chance since."""
+    assert simulate(seed).violations == []
+
+
+def test_a_run_that_was_asked_for_with_another_index_may_come_up_yet_and_is_waited_for():
+    delivery = World(FILES).client().delivery
+    for event in (
+        ev.SessionOpened(1, "us", 1, 2),
+        ev.LockAcquired("etag"),
+        ev.PipelineRequested("key", 0),
+        ev.PipelineAccepted("success"),
+        ev.SessionClosed("interrupted", "user", ""),
+        ev.IndexRevised(1, "digest", len(delivery)),
+    ):
+        delivery.apply(event, 0)
+    assert run_step(delivery.run_state, validator_at_work=False) is RunStep.AWAIT_BEGIN
     assert run_step(delivery.run_state, validator_at_work=True) is RunStep.END_ORPHAN
 
 

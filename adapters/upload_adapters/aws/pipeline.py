@@ -1,7 +1,7 @@
 """Starting the archive's validation by its Lambda function.
 
-Rule: asking twice with one key starts one run, so a lost answer is answered by asking again, once: the function that
-refuses the second request takes away what would make it refuse a third, while the first may still be starting a machine
+Rule: a lost answer is answered by asking again under the same key, once the function's own lock is gone: an invocation
+that finds it taken refuses, but takes it away, so that the one after that would start a second run beside the first
 (mast-transfer-tools 1.0.3, `lambda_/core.py`). That a run is at work is believed from its lock and log alone.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 from botocore.config import Config
 
-from upload_adapters.aws.bucket import patiently, status_of
+from upload_adapters.aws.bucket import patiently
 from upload_adapters.aws.errors import (
     AwsConfigurationError,
     AwsError,
@@ -32,11 +32,9 @@ from upload_core.wire import Keys
 
 READ_TIMEOUT_S: Final = 300.0
 """The function starts a machine before it answers; that takes minutes."""
-START_ATTEMPTS: Final = 2
+START_ATTEMPTS: Final = 3
 FUNCTION_LONGEST_S: Final = 180.0
-"""A request that was not answered has started a machine by then, which then shows itself, or never will."""
-UNSENT: Final = frozenset({"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"})
-"""What botocore raises before a request has left."""
+"""An older lock of the function was left by an invocation that was killed."""
 TAIL_BYTES: Final = 1 << 17
 """How much of the validator's log is looked at for its last row."""
 WIND_DOWN_S: Final = 120.0
@@ -112,7 +110,7 @@ class LambdaPipeline:
         self._silence_s = silence_s
         self._wind_down_s = wind_down_s
         self._longest_s = longest_s
-        self._in_doubt_until: float | None = None
+        self._unanswered = False
         self._release = release
 
     def start(self, *, agent_id: str, idempotency_key: str, client_config: Mapping[str, Any] | None) -> str:
@@ -123,8 +121,8 @@ class LambdaPipeline:
         log = self._control.head(self._keys.validator_log)
         function = self._function()
         give_up = time.monotonic() + self._wind_down_s
-        if self._shows_itself():
-            return "a validation run began, although nobody answered the request for it"
+        if self._unanswered:
+            self._let_function_end()
         with closing(self._connect(config)) as client:
             while True:
                 answer = parse_answer(self._ask(lambda: self._invoke(client, function, request)))
@@ -145,22 +143,16 @@ class LambdaPipeline:
                 time.sleep(min(WIND_DOWN_POLL_S, self._wind_down_s))
 
     def _ask(self, invoke: Callable[[], bytes]) -> bytes:
-        """The function's answer; if nobody gives one, the requests may take effect for a while."""
-        try:
-            return patiently(invoke, on=_unanswered, attempts=START_ATTEMPTS)
-        except AwsUnavailableError as error:
-            if not status_of(error) and error.code not in UNSENT:
-                self._in_doubt_until = time.monotonic() + self._longest_s
-            raise
+        """The function's answer; asked for again if it is lost, but not while the function is at work."""
+        self._unanswered = True
+        payload = patiently(invoke, on=_unanswered, attempts=START_ATTEMPTS, told=lambda _: self._let_function_end())
+        self._unanswered = False
+        return payload
 
-    def _shows_itself(self) -> bool:
-        """Whether a run begins that earlier requests may have asked for; waits until none of them can any more."""
-        while self._in_doubt_until is not None and time.monotonic() < self._in_doubt_until:
-            if self.is_running():
-                return True
+    def _let_function_end(self) -> None:
+        """Wait while an invocation holds the function's lock."""
+        while (lock := self._control.head(self._keys.lambda_lock)) is not None and lock.age_s <= self._longest_s:
             time.sleep(min(WIND_DOWN_POLL_S, self._longest_s))
-        self._in_doubt_until = None
-        return False
 
     def _invoke(self, client: LambdaCalls, function: str, request: StartRequest) -> bytes:
         with translated("starting the validation pipeline"):

@@ -133,44 +133,52 @@ def test_when_nobody_answers_at_all_the_archive_is_unavailable(pipeline, init, a
     aws.order(Fault("lost", operation="Invoke", times=0))
     with pytest.raises(ArchiveUnavailableError):
         pipeline.start(**START)
-    assert len(init.asked) == 2
-
-
-def test_what_nobody_answered_is_not_asked_for_a_third_time_while_it_may_take_effect(connect, init, control, aws):
-    # a third request would start a second run: the function that refused the second one forgot the first
-    pipeline = LambdaPipeline(connect, lambda: ARN, control, KEYS, longest_s=3)
-    aws.order(Fault("lost", operation="Invoke", times=2))
-    with pytest.raises(ArchiveUnavailableError):
-        pipeline.start(**START)
-    threading.Timer(0.5, control.put, (KEYS.validator_lock, b"validator")).start()
-    assert "began" in pipeline.start(**START)
-    assert len(init.asked) == 2
-
-
-def test_what_took_no_effect_for_so_long_is_asked_for_again(connect, init, control, aws):
-    pipeline = LambdaPipeline(connect, lambda: ARN, control, KEYS, longest_s=0.2)
-    aws.order(Fault("lost", operation="Invoke", times=2))
-    with pytest.raises(ArchiveUnavailableError):
-        pipeline.start(**START)
-    pipeline.start(**START)
     assert len(init.asked) == 3
 
 
-@pytest.mark.parametrize("fault", [Fault("refused", operation="Invoke", code="SlowDown", times=2)])
-def test_a_request_that_was_refused_is_in_no_doubt(connect, init, control, aws, fault):
-    pipeline = LambdaPipeline(connect, lambda: ARN, control, KEYS, longest_s=600)
-    aws.order(fault)
+def test_what_nobody_answered_is_not_asked_for_again_while_the_function_is_at_work(pipeline, init, control, aws):
+    # an invocation that finds another at work takes the lock away, and the one after it would start a second run
+    aws.order(Fault("lost", operation="Invoke"))
+    at_work = []
+
+    def work():
+        at_work.append(control.head(KEYS.lambda_lock) is not None)
+        if len(init.asked) == 1:
+            control.put(KEYS.lambda_lock, b"exid")
+            threading.Timer(0.5, control.delete, (KEYS.lambda_lock,)).start()
+
+    init.before = work
+    pipeline.start(**START)
+    assert at_work == [False, False]
+
+
+def test_it_is_waited_for_in_a_later_attempt_too_when_nobody_could_be_asked(pipeline, init, control, aws):
+    aws.order(Fault("lost", operation="Invoke", times=3))
     with pytest.raises(ArchiveUnavailableError):
         pipeline.start(**START)
+    control.put(KEYS.lambda_lock, b"exid")
+    threading.Timer(0.5, control.delete, (KEYS.lambda_lock,)).start()
+    init.before = lambda: init.asked.append(control.head(KEYS.lambda_lock))
     pipeline.start(**START)
-    assert len(init.asked) == 1
+    assert init.asked[-1] is None
+
+
+def test_a_lock_that_a_killed_invocation_left_is_waited_for_no_longer_than_one_may_take(
+    connect, init, control, aws, bucket
+):
+    pipeline = LambdaPipeline(connect, lambda: ARN, control, KEYS)
+    control.put(KEYS.lambda_lock, b"exid")
+    age(aws, bucket, KEYS.lambda_lock, 200)
+    aws.order(Fault("lost", operation="Invoke"))
+    pipeline.start(**START)
+    assert len(init.asked) == 2
 
 
 def test_each_request_is_one_attempt(pipeline, init, aws):
     fault = aws.order(Fault("refused", operation="Invoke", code="SlowDown", times=0))
     with pytest.raises(ArchiveUnavailableError):
         pipeline.start(**START)
-    assert fault.fired == 2
+    assert fault.fired == 3
 
 
 # ── what it refuses ──────────────────────────────────────────────────────────────────────────────
