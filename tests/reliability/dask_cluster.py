@@ -19,10 +19,11 @@ import distributed
 
 @contextmanager
 def local_cluster(n_workers: int = 2, **options: Any) -> Iterator[Any]:
-    """Worker processes under nannies; the scheduler lives here."""
+    """Worker processes under nannies; the scheduler lives here, and replaces a nanny that gave its worker up."""
     with distributed.LocalCluster(
         n_workers=n_workers, threads_per_worker=2, processes=True, dashboard_address="127.0.0.1:0", **options
     ) as cluster:
+        cluster.adapt(minimum=n_workers, maximum=n_workers, interval="500 ms")
         yield cluster
 
 
