@@ -68,7 +68,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "validation": ("tests/core/test_validation.py",),
     "engine": _SESSIONS,
-    "closing": _SESSIONS,
+    "closing": ("tests/core/test_closing.py", *_SESSIONS),
 }
 """Module of the core → the quick tests that ought to notice a fault in it, the quickest first."""
 
