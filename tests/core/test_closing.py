@@ -3,6 +3,7 @@
 import pytest
 
 from tests.crash.world import World
+from upload_core.errors import ArchiveUnavailableError
 
 
 @pytest.fixture
@@ -45,3 +46,24 @@ def test_a_crash_after_the_lock_went_to_a_rival_is_told_to_nobody(world):
     client.crash(RuntimeError("x"))
     assert world.real["control"].size("log/client_staging") == 0
     assert world.real["control"].read("lock/client")[0] == b"rival@elsewhere"
+
+
+def test_whoever_is_stopped_in_an_outage_asks_the_archive_for_no_more_than_the_lock(world):
+    client = world.client()
+    client.initiate_transfer()
+    client.update()
+    world.ports.clock.advance(world.ports.limits.validator_blind_s)
+    asked = []
+
+    def away(port, method, args):
+        if port in ("control", "archive"):
+            asked.append((port, method))
+            raise ArchiveUnavailableError("no route")
+
+    world.calls.before = away
+    client.update()
+    assert world.kinds("OutageBegan")
+    asked.clear()
+    client.quit()
+    assert ("control", "append") not in asked
+    assert world.kinds()[-1] == "SessionClosed"
