@@ -38,7 +38,7 @@ _REMEDY: Final = "restore the journal from a copy, or begin a new one with the i
 ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(TableRow)
 
-_CHECKSUM_LINES: Final = re.compile(r"(?:[A-Za-z0-9+/]{5}[AQgw]==\n)*+")
+_CHECKSUM_LINES: Final = re.compile(r"(?:[A-Za-z0-9+/]{5}[AQgw]==\n)*")
 """Base64 of four bytes per line; the sixth character carries two bits of data, the other four must be zero."""
 
 _PADDING_AS_ZERO: Final = bytes.maketrans(b"=", b"A")

@@ -107,8 +107,9 @@ def _dialect(*, escapes: bool) -> _Dialect:
             + special
             + rb"]*+\t"
             + word
-            + rb"\n)++"
+            + rb"\n)+"
         ),
+        # Possessive groups are innocent even where Python has them wrong: see `test_no_pattern_repeats_a_group_possessively`.
         quoted=re.compile(rb'"((?:[^' + special + rb']++|""' + escaped + rb')*+)"', re.DOTALL),
         unquoted=re.compile(rb"((?:[^\t\n" + special + rb"]++" + escaped + rb")*+)", re.DOTALL),
         escapes=escapes,
