@@ -11,7 +11,7 @@ import functools
 import operator
 import re
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -250,6 +250,10 @@ def _after(part: bytes, before: Position, crc: int) -> Position:
         last = _stamp.decode(part[part.rfind(_RECORD_START) :])
     except UNREADABLE as error:
         raise _of_another_format(before, error) from error
+    try:
+        parse_iso(last.time)
+    except ValueError as error:
+        raise JournalDamagedError(f"record {last.seq} was written at no time: {printable(str(error), 200)}") from error
     return Position(before.segment, before.offset + len(part), last.seq, crc, last.time)
 
 
@@ -355,23 +359,32 @@ def first_record(chunks: Iterable[bytes], start: Position) -> Record | None:
     return next(read_records(chunks, start), None)
 
 
-def replay(chunks: Iterable[bytes], start: Position, delivery: Delivery) -> tuple[Position, bool]:
+def believe(_: Record) -> None:
+    """Where nothing but the journal itself is there to contradict a record."""
+
+
+def replay(
+    chunks: Iterable[bytes], start: Position, delivery: Delivery, check: Callable[[Record], None] = believe
+) -> tuple[Position, bool]:
     """Apply every whole, verified batch of a segment after `start`; returns where they end, and if that is the end.
 
-    False means that a tail follows which is damaged or being written. The caller refreshes derived state.
+    False means that a tail follows which is damaged or being written. The caller refreshes derived state, and may
+    `check` each record that is more than one step of one file before it is applied.
     Raises `JournalDamagedError` if a verified record makes no sense.
     """
     position = start
     try:
         for piece, before, after in _pieces(chunks, start):
-            _apply_piece(piece, before, after, delivery)
+            _apply_piece(piece, before, after, delivery, check)
             position = after
     except _Tail:
         return position, False
     return position, True
 
 
-def _apply_piece(piece: bytes, before: Position, after: Position, delivery: Delivery) -> None:
+def _apply_piece(
+    piece: bytes, before: Position, after: Position, delivery: Delivery, check: Callable[[Record], None]
+) -> None:
     """The fast path of replay: plain events by table, everything else in full."""
     states, plain = delivery.states, _PLAIN_BY_NAME
     try:
@@ -394,6 +407,7 @@ def _apply_piece(piece: bytes, before: Position, after: Position, delivery: Deli
             seq = last_seq - operator.length_hint(remaining)
             entry, start = record_at(piece, seq, start, line)
             line = seq + 1
+            check(entry)
             _apply_in_full(entry, delivery)
         except IndexError:
             seq = last_seq - operator.length_hint(remaining)

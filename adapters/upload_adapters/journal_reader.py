@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from upload_adapters import snapshot_file
-from upload_adapters.table_file import load_columns, table_name
+from upload_adapters.table_file import load_columns, table_bytes, table_name
 from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import IllegalEventError, JournalDamagedError, JournalError, JournalVersionError
@@ -184,6 +184,7 @@ class JournalReader:
         for record in self.records():
             if past(record):
                 break
+            self._check(record)
             try:
                 self.delivery.apply(record.event, record.time_ms)
             except (IllegalEventError, IndexError, ValueError, MemoryError, OverflowError) as error:
@@ -286,8 +287,17 @@ class JournalReader:
     def _replay(self) -> bool:
         segment = self.path / segment_name(self.position.segment)
         with _naming(segment):
-            self.position, whole = replay(_chunks(segment, self.position.offset), self.position, self.delivery)
+            chunks = _chunks(segment, self.position.offset)
+            self.position, whole = replay(chunks, self.position, self.delivery, self._check)
         return whole
+
+    def _check(self, record: Record) -> None:
+        """Refuse a revision of more files than the tables can hold before memory is taken for them: a row has 20 bytes."""
+        if isinstance(record.event, ev.IndexRevised) and record.event.files > table_bytes(self.path) // 20:
+            raise JournalDamagedError(
+                f"record {record.seq} of {self.path} speaks of {record.event.files} files, which is more than its file "
+                "tables can hold; nothing was changed. Restore them from a copy"
+            )
 
     def _kept_table(self) -> FileTable | None:
         """The table that was kept as columns; that it is this journal's is for the events to confirm."""
@@ -321,6 +331,11 @@ class JournalReader:
                 table = self._revised(self._first_table(), 0)
         if table.digest != facts.index_digest:
             raise JournalDamagedError(f"the revised file table of {self.path} does not match its journal; restore it")
+        if len(table) != len(self.delivery):
+            raise JournalDamagedError(
+                f"the journal {self.path} speaks of {len(self.delivery)} files, its revised file table holds {len(table)}; "
+                "nothing was changed. Restore them from a copy"
+            )
         self.columns_of = None
         self.delivery.table, self._table_of = table, wanted
 

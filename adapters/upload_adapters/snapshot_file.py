@@ -15,6 +15,7 @@ from upload_core.delivery import Delivery
 from upload_core.errors import IllegalEventError
 from upload_core.files import FileTable
 from upload_core.journal import FORMAT_VERSION, Position
+from upload_core.timestamps import parse_iso
 
 KEPT: Final = 2
 """The newest may have been written just before the crash that also tore the journal behind it."""
@@ -65,6 +66,7 @@ def load(path: Path, table: FileTable) -> tuple[Delivery, Position, str] | None:
         head = msgspec.json.decode(head_line, type=_Head)
         if head.version != FORMAT_VERSION:
             return None
+        parse_iso(head.time)
         delivery = Delivery.from_canonical(state, table)
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError, IllegalEventError):
         return None

@@ -36,6 +36,11 @@ def table_name(revision: int) -> str:
     return f"files-{revision:04d}.ndjson"
 
 
+def table_bytes(directory: Path) -> int:
+    """How many bytes all file tables have together."""
+    return sum(path.stat().st_size for path in directory.glob("files-*.ndjson"))
+
+
 class Kept(NamedTuple):
     """A table from columns, and which one it is; whether the journal stands at that revision is for the caller to see."""
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+import zlib
 from pathlib import Path
 
 import pytest
 
 from tests.crash.recordings import SCENARIOS, Recording, long_recording, recording, short_recording, world_for
 from tests.crash.world import World
+from upload_adapters import snapshot_file
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
 from upload_core.delivery import Delivery
@@ -514,8 +516,83 @@ def test_a_sealed_record_whose_number_cannot_be_read_is_damage(victim):
     assert isinstance(one.open(), JournalDamagedError)
 
 
-def _resealed(data: bytes, crc: int, old: bytes, new: bytes) -> bytes:
-    import zlib
+def test_a_sealed_record_of_no_time_is_damage(victim):
+    """Whoever mends a torn tail writes the time of the record before it; nothing was read of that one's time till then."""
+    from upload_core import events as ev
+    from upload_core.journal import encode_batch
 
+    one = victim(recording("plain"), 1 << 20)
+    [name] = one.segments
+    reader = JournalReader(one.path)
+    reader.advance()
+    events = [ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0)]
+    data, _ = encode_batch(events, 1_800_000_000_000, reader.position)
+    before, _, after = data.rpartition(b'"time":"2027')
+    wrong = _resealed(before + b'"time":"junk' + after, reader.position.crc, b"", b"")
+    for tail in (b"", b'{"seq":'):
+        one.restore(**{name: one.whole[name] + wrong + tail})
+        assert "junk" in str(one.open())
+
+
+def test_a_sealed_snapshot_of_no_time_is_ignored(tmp_path):
+    path = tmp_path / "j"
+    recording("plain").write(path).close()
+    reader = JournalReader(path)
+    reader.advance()
+    snapshot_file.write(path, reader.delivery, reader.position, reader.header.nonce)
+    [snapshot] = path.glob("snapshot-*")
+    again = JournalReader(path)
+    assert again.advance()
+    assert again.position == reader.position
+    body = snapshot.read_bytes()[:-8].replace(reader.position.time.encode(), b"junk")
+    snapshot.write_bytes(body + b"%08x" % zlib.crc32(body))
+    with next(iter(sorted(path.glob("events-*"))[-1:])).open("ab") as segment:
+        segment.write(b'{"seq":')
+    journal = DirectoryJournal(path)
+    assert journal.open() is not None
+    journal.close()
+
+
+@pytest.mark.parametrize("files", [1_000_000, 2**62])
+def test_a_revision_of_more_files_than_there_can_be_takes_no_memory_for_them(victim, files):
+    from upload_core import events as ev
+    from upload_core.journal import encode_batch
+
+    one = victim(recording("plain"), 1 << 20)
+    [name] = one.segments
+    reader = JournalReader(one.path)
+    reader.advance()
+    data, _ = encode_batch([ev.IndexRevised(1, "digest", files)], 1_800_000_000_000, reader.position)
+    one.restore(**{name: one.whole[name] + data})
+    too_many = f"speaks of {files} files, which is more than its file tables can hold"
+    with pytest.raises(JournalDamagedError, match=too_many):
+        reader.advance()
+    with pytest.raises(JournalDamagedError, match=too_many):
+        JournalReader(one.path).replay_until(lambda _: False)
+    assert too_many in str(one.open())
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_a_revision_of_another_number_of_files_than_its_table_is_damage(tmp_path, wrong):
+    from upload_core import events as ev
+    from upload_core.journal import encode_batch
+
+    recorded = recording("plain")
+    journal = recorded.write(tmp_path / "j")
+    table = recorded.table
+    revised = table.revised([b'{"file":%d,"path":"one-more","size":1}\n' % len(table)])
+    journal.add_revision(1, revised, [len(table)])
+    journal.close()
+    reader = JournalReader(tmp_path / "j")
+    reader.advance()
+    event = ev.IndexRevised(1, revised.digest, len(revised) + wrong)
+    data, _ = encode_batch([event], 1_800_000_000_000, reader.position)
+    with sorted((tmp_path / "j").glob("events-*"))[-1].open("ab") as segment:
+        segment.write(data)
+    with pytest.raises(JournalDamagedError, match=rf"{event.files} files, .*holds {len(revised)}"):
+        JournalReader(tmp_path / "j").advance()
+
+
+def _resealed(data: bytes, crc: int, old: bytes, new: bytes) -> bytes:
     body = data[: data.rindex(b',"crc":"')].replace(old, new)
     return body + b',"crc":"%08x"}\n' % zlib.crc32(body, crc)

@@ -4,6 +4,8 @@ import importlib.util
 import subprocess
 import sys
 from random import Random
+from resource import RUSAGE_SELF, getrusage
+from typing import Final
 
 import pytest
 from hypothesis import given, settings
@@ -53,9 +55,18 @@ FOUND = [
 ]
 
 
+MEMORY_MAX: Final = 256 * 1024
+"""KiB by which no input may make the process larger."""
+
+
 def try_one(name: str, target: Target, data: bytes) -> bool:
+    before = getrusage(RUSAGE_SELF).ru_maxrss
     try:
-        return target.read(data)
+        accepted = target.read(data)
+        assert getrusage(RUSAGE_SELF).ru_maxrss - before <= MEMORY_MAX, (
+            "an input of some kilobytes that takes this much"
+        )
+        return accepted
     except Exception as error:
         note = f"\ntarget {name!r}, input {data!r}"
         if isinstance(error, UploadClientError):
