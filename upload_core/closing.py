@@ -67,7 +67,6 @@ def stop_validator(engine: Engine, *, patient: bool) -> None:
             return
         engine.patience.wait(min(limits.poll_interval_s, 1.0))
         engine.insist(engine.hear)
-    engine.guard()
     if (unsent := engine.conversation.unsent) is not None:
         engine.insist(lambda: engine.report(unsent))
     engine.say_stop()
