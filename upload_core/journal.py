@@ -250,10 +250,7 @@ def _after(part: bytes, before: Position, crc: int) -> Position:
         last = _stamp.decode(part[part.rfind(_RECORD_START) :])
     except UNREADABLE as error:
         raise _of_another_format(before, error) from error
-    try:
-        parse_iso(last.time)
-    except ValueError as error:
-        raise JournalDamagedError(f"record {last.seq} was written at no time: {printable(str(error), 200)}") from error
+    _check_time(last)
     return Position(before.segment, before.offset + len(part), last.seq, crc, last.time)
 
 
@@ -308,9 +305,18 @@ def decode_record(line: bytes) -> Record:
     """The record of one line; raises `JournalDamagedError` if it is none."""
     try:
         stamp = _stamp.decode(line)
-        return Record(stamp.seq, stamp.time, _event.decode(line))
+        record = Record(stamp.seq, stamp.time, _event.decode(line))
     except UNREADABLE as error:
         raise JournalDamagedError(f"not a journal record: {printable(str(error), 200)}") from error
+    _check_time(stamp)
+    return record
+
+
+def _check_time(stamp: _Stamp) -> None:
+    try:
+        parse_iso(stamp.time)
+    except ValueError as error:
+        raise JournalDamagedError(f"record {stamp.seq} was written at no time: {printable(str(error), 200)}") from error
 
 
 def read_records(chunks: Iterable[bytes], start: Position) -> Generator[Record, None, tuple[Position, bool]]:

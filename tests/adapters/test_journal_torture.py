@@ -534,6 +534,32 @@ def test_a_sealed_record_of_no_time_is_damage(victim):
         assert "junk" in str(one.open())
 
 
+def test_whoever_tells_of_a_sealed_record_of_no_time_says_damage(victim):
+    from upload_core import events as ev
+    from upload_core.journal import encode_batch
+    from upload_core.story import Story
+
+    one = victim(recording("plain"), 1 << 20)
+    [name] = one.segments
+    reader = JournalReader(one.path)
+    reader.advance()
+    events = [ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0)]
+    data, _ = encode_batch(events, 1_800_000_000_000, reader.position)
+    queued = data.splitlines(keepends=True)[1]
+    wrong = data.replace(queued, queued.replace(b'"time":"2027', b'"time":"\\u001b[2J'))
+    wrong = _resealed(wrong, reader.position.crc, b"", b"")
+    one.restore(**{name: one.whole[name] + wrong})
+    assert reader.advance(), "the state does not hang on it"
+    with pytest.raises(JournalDamagedError, match="at no time") as refused:
+        list(reader.records())
+    assert str(refused.value).isprintable()
+    story = Story(one.recorded.created, one.recorded.table)
+    with pytest.raises(JournalDamagedError, match="at no time") as refused:
+        for piece, _ in reader.pieces():
+            story.take(piece)
+    assert str(refused.value).isprintable()
+
+
 def test_a_sealed_snapshot_of_no_time_is_ignored(tmp_path):
     path = tmp_path / "j"
     recording("plain").write(path).close()
