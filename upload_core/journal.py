@@ -30,7 +30,7 @@ _CRC_FIELD: Final = b',"crc":"'
 """Cannot occur inside a JSON string, where each quote is escaped."""
 _SUFFIX_BYTES: Final = len(b',"crc":"01234567"}\n')
 _RECORD_START: Final = b'{"seq":'
-_COMMIT: Final = re.compile(rb'"seq":(\d+),[^\n]*,"batch":(\d+),"crc":"')
+_COMMIT: Final = re.compile(rb'"seq":(\d{1,18}),[^\n]*,"batch":(\d{1,18}),"crc":"')
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """How the decoder says no: to what is no JSON of this form, to text that is no UTF-8, to values without a bottom."""

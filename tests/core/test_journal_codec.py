@@ -72,6 +72,7 @@ AGAIN = encode_batch([ev.TransferQueued(4)], NOW_MS, Position(1, 0, 43, 0))[0]
         (LINES[0] + WRITTEN, 40, False),
         (WRITTEN + AGAIN, 40, False),
         (b"".join(LINES).replace(b'"batch":3', b'"batch":x'), 40, False),
+        (b"".join(LINES).replace(b'"batch":3', b'"batch":' + b"3" * 5_000), 40, False),
     ],
     ids=[
         "nothing",
@@ -85,6 +86,7 @@ AGAIN = encode_batch([ev.TransferQueued(4)], NOW_MS, Position(1, 0, 43, 0))[0]
         "more records than the batch has",
         "two batches",
         "a mark that says no size",
+        "a size that Python makes no number of",
     ],
 )
 def test_only_one_unfinished_batch_counts_as_torn(tail, last_seq, torn):
