@@ -259,8 +259,13 @@ class Channel(Protocol):
     def under_way(self) -> int:
         """How many were started and not yet returned."""
 
-    def start(self, tag: int, relpath: str, data: bytes, checksum: str) -> None:
-        """Begin to store the bytes, under their CRC32 and replacing what was there; never waits for the archive."""
+    def start(
+        self, tag: int, relpath: str, data: bytes, checksum: str, commit: Callable[[], None] = lambda: None
+    ) -> None:
+        """Begin to store the bytes, under their CRC32 and replacing what was there; never waits for the archive.
+
+        `commit` is asked again as late as can be; what it raises is what ends this one, and nothing is stored of it.
+        """
 
     def finished(self, timeout_s: float) -> list[tuple[int, StoredObject | Exception | None]]:
         """Move everything on and return what ended, each tag once; waits up to `timeout_s` for the first, or until `wake`.

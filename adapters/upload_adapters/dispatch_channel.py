@@ -184,7 +184,7 @@ class _Loop:
         try:
             crew.commit()
             self._under_way[order.file] = order
-            self._channel.start(order.file, order.relpath, data, checksum)
+            self._channel.start(order.file, order.relpath, data, checksum, crew.commit)
         except Exception as error:  # noqa: BLE001 - sorted by one table, like a worker's
             self._under_way.pop(order.file, None)
             crew.news.put(failed(order, error))

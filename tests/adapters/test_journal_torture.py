@@ -555,8 +555,7 @@ def test_whoever_tells_of_a_sealed_record_of_no_time_says_damage(victim):
     assert str(refused.value).isprintable()
     story = Story(one.recorded.created, one.recorded.table)
     with pytest.raises(JournalDamagedError, match="at no time") as refused:
-        for piece, _ in reader.pieces():
-            story.take(piece)
+        list(map(story.take, [piece for piece, _ in reader.pieces()]))
     assert str(refused.value).isprintable()
 
 

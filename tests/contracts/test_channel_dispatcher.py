@@ -22,7 +22,7 @@ class MemoryChannel:
     def under_way(self):
         return len(self._waiting)
 
-    def start(self, tag, relpath, data, checksum):
+    def start(self, tag, relpath, data, checksum, commit=lambda: None):
         self._waiting.append((tag, relpath, data, checksum))
 
     def finished(self, timeout_s):

@@ -78,7 +78,7 @@ def test_the_validators_last_words_are_waited_for(world):
 
 def _away_once_told_to_stop(world, *, for_s, ports):
     """From our stop row on, so many seconds long, these ports answer nothing."""
-    began = []
+    began: list[int] = []
 
     def away(port, method, args):
         if port == "control" and method == "append" and not began and b"\tstop\t" in args[1]:
@@ -106,7 +106,8 @@ def test_an_outage_that_outlasts_patience_is_waited_for_once(world):
 
 
 def test_an_outage_that_delays_our_stop_row_gives_a_silent_validator_no_more_time(world):
-    clock, tried = world.ports.clock, []
+    clock = world.ports.clock
+    tried: list[int] = []
 
     def away(port, method, args):
         if port == "control" and method == "append" and b"\tstop\t" in args[1]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pycurl
 
 from upload_adapters.aws.bucket import Endpoint
-from upload_adapters.aws.curl_handle import Answer, failure, give_body, new_handle, refusal
+from upload_adapters.aws.curl_handle import Answer, Body, failure, give_body, new_handle, refusal
 from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
 from upload_core.ports import Channel, StoredObject
 
@@ -29,12 +29,13 @@ that `select` can watch. libcurl's other interface, which tells of each socket, 
 class _Request:
     """A handle and what it is at; used again and again."""
 
-    __slots__ = ("answer", "checksum", "handle", "relpath", "size", "tag")
+    __slots__ = ("answer", "body", "checksum", "handle", "relpath", "size", "tag")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.handle: Any = new_handle(endpoint)
         self.answer = Answer()
         self.answer.attach(self.handle)
+        self.body: Body | None = None
         self.tag = -1
         self.relpath = ""
         self.size = 0
@@ -77,7 +78,9 @@ class CurlChannel:
         """How many requests were begun and not yet handed back."""
         return sum(len(connections.under_way) for connections in self._connections)
 
-    def start(self, tag: int, relpath: str, data: bytes, checksum: str) -> None:
+    def start(
+        self, tag: int, relpath: str, data: bytes, checksum: str, commit: Callable[[], None] = lambda: None
+    ) -> None:
         """Begin to store the bytes under their CRC32; raises what getting credentials raises."""
         request = self._free.pop() if self._free else _Request(self._endpoint)
         path = quoted(relpath)
@@ -93,7 +96,7 @@ class CurlChannel:
         request.tag, request.relpath, request.size, request.checksum = tag, relpath, len(data), checksum
         handle.setopt(pycurl.URL, self._base + path)
         handle.setopt(pycurl.HTTPHEADER, headers + _FIXED_HEADERS)
-        give_body(handle, data)
+        request.body = give_body(handle, data, commit)
         connections = self._connections[-1]
         connections.under_way[handle] = request
         connections.multi.add_handle(handle)
@@ -133,7 +136,7 @@ class CurlChannel:
             for handle, code, message in failed:
                 multi.remove_handle(handle)
                 request = under_way.pop(handle)
-                found.append((request.tag, failure(code, message, f"storing {request.relpath!r}", self._base)))
+                found.append((request.tag, self._refused(request, code, message)))
                 self._reuse(request)
         return found
 
@@ -157,8 +160,15 @@ class CurlChannel:
         self._reuse(request)
         return request.tag, result
 
+    def _refused(self, request: _Request, code: int, message: str) -> Exception:
+        refused = None if request.body is None else request.body.failure
+        if isinstance(refused, Exception):
+            return refused
+        return failure(code, message, f"storing {request.relpath!r}", self._base)
+
     def _reuse(self, request: _Request) -> None:
         request.answer.clear()
+        request.body = None
         self._free.append(request)
 
     # --- from other threads -----------------------------------------------------------------------

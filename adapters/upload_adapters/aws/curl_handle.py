@@ -6,6 +6,7 @@ Rule: whatever does not succeed becomes the same error, by the same table, as if
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import unescape
 from io import BytesIO
 from typing import Any, Final
@@ -62,8 +63,30 @@ def new_handle(endpoint: Endpoint) -> Any:
     return handle
 
 
-def give_body(handle: Any, data: bytes) -> None:
+class Body:
+    """Bytes as libcurl reads them, for as long as `commit` lets them go: nothing is stored of a body that breaks off."""
+
+    __slots__ = ("_commit", "_read", "failure")
+
+    def __init__(self, data: bytes, commit: Callable[[], None]) -> None:
+        self.failure: BaseException | None = None
+        self._commit = commit
+        self._read = BytesIO(data).read
+
+    def read(self, size: int) -> bytes | int:
+        """The next bytes, b"" at the end."""
+        try:
+            self._commit()
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever sends it; it cannot pass through libcurl
+            self.failure = error
+            return int(pycurl.READFUNC_ABORT)
+        return self._read(size)
+
+
+def give_body(handle: Any, data: bytes, commit: Callable[[], None]) -> Body:
     """Let the handle's next request be a PUT of these bytes, which libcurl cannot make twice.
+
+    `commit` is asked when libcurl is about to send them: on a new connection that is long after the request was begun.
 
     A connection that is used again and ends before a byte of the answer came has libcurl repeat the request by itself,
     though the first may have taken effect. It has to ask for the body again then, which a body that is read but cannot
@@ -72,8 +95,10 @@ def give_body(handle: Any, data: bytes) -> None:
     """
     set_option = handle.setopt
     set_option(pycurl.INFILESIZE_LARGE, len(data))
-    set_option(pycurl.READFUNCTION, BytesIO(data).read)
+    body = Body(data, commit)
+    set_option(pycurl.READFUNCTION, body.read)
     set_option(pycurl.FRESH_CONNECT, not data)
+    return body
 
 
 def refusal(status: int, body: bytes, doing: str) -> AwsError:

@@ -7,7 +7,7 @@ calculations: transferring a payload in multiple chunks", docs.aws.amazon.com), 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import pycurl
@@ -72,10 +72,11 @@ class _Line:
 class _ChunkedPart:
     """A part as libcurl reads it: its length, its bytes, its CRC32."""
 
-    def __init__(self, body: SourceFile, offset: int, size: int, relpath: str) -> None:
+    def __init__(self, body: SourceFile, offset: int, size: int, relpath: str, commit: Callable[[], None]) -> None:
         self.failure: BaseException | None = None
         self.checksum = ""
         self._body = body
+        self._commit = commit
         self._offset = offset
         self._end = offset + size
         self._relpath = relpath
@@ -93,6 +94,7 @@ class _ChunkedPart:
         if not left:
             return b""
         try:
+            self._commit()
             data = read_exactly_at(self._body, self._offset, min(size, left, PIECE_SIZE), self._relpath)
         except BaseException as error:  # noqa: BLE001 - raised again by whoever sends it; it cannot pass through libcurl
             self.failure = error
@@ -128,14 +130,23 @@ class CurlSender:
             line = self._local.line = _Line(endpoint, self._generation)
         return line
 
-    def send_whole(self, bucket: Bucket, relpath: str, data: bytes, checksum: str) -> Mapping[str, Any]:
+    def send_whole(
+        self, bucket: Bucket, relpath: str, data: bytes, checksum: str, commit: Callable[[], None]
+    ) -> Mapping[str, Any]:
         line = self._line(bucket)
         if line is None:
-            return self._reference.send_whole(bucket, relpath, data, checksum)
+            return self._reference.send_whole(bucket, relpath, data, checksum, commit)
+        commit()  # an empty body is never asked for
         path = quoted(relpath)
         headers = line.whole.headers(line.endpoint.prefix + path, "", checksum)
-        give_body(line.handle, data)
-        return _seen(line.put(path, "", headers, f"storing {relpath!r}"))
+        body = give_body(line.handle, data, commit)
+        try:
+            return _seen(line.put(path, "", headers, f"storing {relpath!r}"))
+        except AwsError:
+            if body.failure is not None:
+                self._local.line = None  # as a part's
+                raise body.failure from None
+            raise
 
     def send(
         self, upload: Upload, number: int, body: SourceFile, offset: int, size: int, attempt: Attempt
@@ -148,14 +159,16 @@ class CurlSender:
             with attempt.slot():
                 attempt.spend(size)
                 attempt.commit()  # nothing becomes visible by a part, but whoever lost the lock writes nothing at all
-                return self._send_once(upload, number, body, offset, size)
+                return self._send_once(upload, number, body, offset, size, attempt.commit)
 
         return patiently(send, on=may_repeat_part, attempts=PART_ATTEMPTS, told=telling(attempt))
 
-    def _send_once(self, upload: Upload, number: int, body: SourceFile, offset: int, size: int) -> StoredPart:
+    def _send_once(
+        self, upload: Upload, number: int, body: SourceFile, offset: int, size: int, commit: Callable[[], None]
+    ) -> StoredPart:
         line = self._line(upload.bucket)
         assert line is not None, "send has asked"
-        part = _ChunkedPart(body, offset, size, upload.relpath)
+        part = _ChunkedPart(body, offset, size, upload.relpath, commit)
         path = quoted(upload.relpath)
         query = f"partNumber={number}&uploadId={quoted(upload.upload_id).replace('/', '%2F')}"
         headers = line.part.headers(line.endpoint.prefix + path, query, str(size))

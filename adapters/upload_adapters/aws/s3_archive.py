@@ -134,8 +134,7 @@ class S3Archive:
             with attempt.slot():
                 attempt.spend(len(data))
                 body.verify_unchanged()
-                attempt.commit()
-                answer = self._sender.send_whole(bucket, relpath, data, checksum)
+                answer = self._sender.send_whole(bucket, relpath, data, checksum, attempt.commit)
             return acknowledged(bucket, relpath, len(data), checksum, answer)
 
         return patiently(send, told=telling(attempt))

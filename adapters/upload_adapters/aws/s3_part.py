@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -69,8 +69,13 @@ class PartSender(Protocol):
 class WholeSender(Protocol):
     """How a body that was read whole gets to S3, in one request. Safe to use by many threads."""
 
-    def send_whole(self, bucket: Bucket, relpath: str, data: bytes, checksum: str) -> Mapping[str, Any]:
-        """Make that request once, under that CRC32; returns `ETag` and `ChecksumCRC32` of the answer. Raises AWS's errors."""
+    def send_whole(
+        self, bucket: Bucket, relpath: str, data: bytes, checksum: str, commit: Callable[[], None]
+    ) -> Mapping[str, Any]:
+        """Make that request once, under that CRC32; returns `ETag` and `ChecksumCRC32` of the answer.
+
+        `commit` is asked as late as can be whether the bytes may still go. Raises AWS's errors, and what it raises.
+        """
 
 
 class S3Sender(PartSender, WholeSender, Protocol):
@@ -83,7 +88,10 @@ class Boto3Sender:
     def __init__(self, *, held_max: int = HELD_MAX) -> None:
         self.held_max = held_max
 
-    def send_whole(self, bucket: Bucket, relpath: str, data: bytes, checksum: str) -> Mapping[str, Any]:
+    def send_whole(
+        self, bucket: Bucket, relpath: str, data: bytes, checksum: str, commit: Callable[[], None]
+    ) -> Mapping[str, Any]:
+        commit()
         with translated(f"storing {relpath!r}"):
             answer: Mapping[str, Any] = bucket.once.put_object(
                 Bucket=bucket.name, Key=relpath, Body=data, ChecksumCRC32=checksum

@@ -16,7 +16,7 @@ from upload_adapters.aws.curl_channel import CurlChannel
 from upload_adapters.aws.errors import AwsError, AwsUnavailableError
 from upload_adapters.aws.signing import UNSIGNED_PAYLOAD, Form, Signer, quoted
 from upload_core.checksum import crc32_base64
-from upload_core.errors import IdentityError
+from upload_core.errors import IdentityError, LockLostError
 from upload_core.ports import StoredObject
 
 
@@ -61,6 +61,27 @@ def test_any_name_that_an_index_may_hold_is_kept_as_it_is(channel, aws, bucket, 
     [(_, stored)] = all_of(channel)
     assert isinstance(stored, StoredObject)
     assert aws.object(bucket.name, relpath).data == b"data"
+
+
+@pytest.mark.parametrize("asked", [0, 3])
+def test_nothing_is_stored_of_what_may_no_longer_go_when_its_bytes_are_due(channel, aws, bucket, asked):
+    """On a new connection that is long after it was started: a machine may have slept in between."""
+    data, questions = b"x" * 3_000_000, []
+
+    def commit():
+        questions.append(1)
+        if len(questions) > asked:
+            raise LockLostError("taken over")
+
+    channel.start(1, "a", data, crc(data), commit)
+    [(tag, error)] = all_of(channel)
+    assert tag == 1
+    assert isinstance(error, LockLostError)
+    assert aws.object(bucket.name, "a") is None
+    channel.start(2, "b", data, crc(data))
+    [(tag, stored)] = all_of(channel)
+    assert isinstance(stored, StoredObject)
+    assert aws.object(bucket.name, "a") is None
 
 
 def test_an_empty_file_is_stored(channel, aws, bucket):
