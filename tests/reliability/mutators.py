@@ -21,6 +21,8 @@ class Raw(str):
 
 
 DEEP: Final = Raw("[" * 3_000 + "]" * 3_000)
+LONG: Final = Raw("9" * 5_000)
+"""A number of more digits than Python takes ("Integer string conversion length limitation", docs.python.org)."""
 Mutate = Callable[[Random, bytes], bytes]
 
 NUMBERS: Final = (
@@ -51,7 +53,15 @@ TEXTS: Final = (
     ),
     *("C:\\x", "ok", "failure", "self", "init", "stop", "shutdown", "keepalive", "validation", "null", "true", "NaN"),
     *("é", "e\u0301", "日本", "\u202egnp", "\u2028", "\ufeff", "\ud800", "\x1b[2J", "\x9b", "\x7f", "[red]", "{x}"),
-    *("2026-02-30T00:00:00.000Z", "9999-12-31T23:59:59.999999999Z", "0000-01-01T00:00:00Z", "1e5", "007", "a" * 2_000),
+    *(
+        "2026-02-30T00:00:00.000Z",
+        "9999-12-31T23:59:59.999999999Z",
+        "0000-01-01T00:00:00Z",
+        "1e5",
+        "007",
+        "a" * 2_000,
+        "9" * 5_000,
+    ),
     *("&a", "*a", "!!x", "---", "- a", "? a", "%", "%00", "%zz", "[", "]", "{", "}", "|", ">", "#", ": ", "<<"),
 )
 PIECES: Final = (
@@ -204,7 +214,7 @@ def _mutate_pairs(random: Random, pairs: Pairs) -> None:
 def _other(random: Random, value: Any) -> Any:
     match random.randrange(8):
         case 0:
-            return random.choice(NUMBERS)
+            return random.choice((*NUMBERS, LONG))
         case 1 | 2:
             return random.choice(TEXTS)
         case 3 if isinstance(value, int | float):
