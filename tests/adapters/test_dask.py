@@ -28,7 +28,7 @@ from upload_core.effects import (
     TransferFile,
     UploadBegun,
 )
-from upload_core.errors import ConfigurationError
+from upload_core.errors import ConfigurationError, SourceMissingError
 from upload_core.ports import Load
 
 FILES = {f"f{number}": b"%d" % number * 50 for number in range(20)}
@@ -193,6 +193,52 @@ def test_a_worker_that_does_not_see_the_source_carries_nothing_out(here):
     assert (outcome.fault, here.address in outcome.message) == (Fault.WORLD, True)
 
 
+def test_a_worker_that_missed_the_source_for_a_moment_looks_again(here, monkeypatch):
+    class Mount(MemorySource):
+        there = False
+
+        def size(self, relpath):
+            if not Mount.there:
+                raise SourceMissingError("not mounted")
+            return super().size(relpath)
+
+    monkeypatch.setattr(post, "LOOK_AGAIN_S", 0.3)
+    here.terms()
+    supplies = Supplies(Mount(FILES), here.archive, (("f1", len(FILES["f1"])),))
+    here.answer = Answer("token", here.answer.terms, supplies=supplies)
+    began_s = time.monotonic()
+    assert [outcome.fault for outcome in here.run(order(1)).outcomes] == [Fault.WORLD]
+    assert time.monotonic() - began_s > 0.25, "who fails at once takes most of what there is to do"
+    Mount.there = True
+    assert isinstance(here.run(order(1)).outcomes[0], FileStored)
+
+
+def test_a_cluster_that_cannot_be_gone_on_with_is_left_and_the_reason_told(monkeypatch):
+    dispatcher, left = DaskDispatcher(SystemClock(), "tcp://nowhere:1"), []
+
+    class Gone(Deaf):
+        alive, broken = False, "away"
+
+        def close(self):
+            left.append(self)
+
+    class Fresh(Gone):
+        def begin(self):
+            raise ConfigurationError("1 of 2 Dask workers cannot take part")
+
+        def demand_release(self):
+            self.begin()
+
+    gone, fresh = Gone(), Fresh()
+    dispatcher._cluster, dispatcher._open = gone, True
+    monkeypatch.setattr(dispatcher, "_connected", lambda _: fresh)
+    dispatcher.submit([order(1)])
+    (outcome,) = dispatcher.collect(0)
+    assert outcome.fault is Fault.WORLD
+    assert "cannot take part" in outcome.message
+    assert left == [gone, fresh]
+
+
 def test_what_is_ended_is_answered_and_begins_nothing_more(here):
     here.terms(share=0)
     done: list[Any] = []
@@ -210,7 +256,8 @@ def test_what_is_ended_is_answered_and_begins_nothing_more(here):
 def test_a_new_life_of_a_delivery_ends_those_before_it_on_every_worker_and_refuses_their_late_tasks(here):
     made = worker._post(here, "token", "delivery")
     other = worker._post(here, "another", "another delivery")
-    assert worker.begin("newer", "delivery", dask_worker=here) == "0.1.0"
+    worker.begin("newer", "delivery", dask_worker=here)
+    assert worker.release() == "0.1.0"
     assert made._grace_s == 0.0
     assert other._grace_s is None
     late = worker._post(here, "late", "delivery")
@@ -228,6 +275,9 @@ class Deaf:
     token, broken, alive, n_workers, n_threads = "now", "", True, 1, 1
 
     def answer(self, *_):
+        pass
+
+    def begin(self):
         pass
 
     def __init__(self):

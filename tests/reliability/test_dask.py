@@ -122,6 +122,28 @@ def test_a_scheduler_that_restarts_costs_an_outage_and_no_files_retry(tmp_path):
     judge(place)
 
 
+def test_whoever_is_refused_the_lock_leaves_the_holders_workers_alone(cluster, tmp_path):
+    place = make_place(tmp_path, random.Random(6), count=150)
+    command = deliver(place, dispatch_to(cluster), "--max-bandwidth", "300kB/s")
+    holder = subprocess.Popen(
+        command, cwd=place.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 30
+        while len(list(place.archive.rglob("*.bin"))) < 5 and time.monotonic() < until:
+            time.sleep(0.02)
+        other = [str(tmp_path / "another") if part == str(place.journal) else part for part in command]
+        refused = subprocess.run(other, cwd=place.root, capture_output=True, text=True, timeout=60, check=False)
+        assert refused.returncode == 4, refused.stderr
+        stdout, stderr = holder.communicate(timeout=90)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert holder.returncode == 1, stderr
+    assert not {"OutageBegan", "TransferInterrupted"} & {record["kind"] for record in place.records()}
+    judge(place)
+
+
 def test_a_worker_that_does_not_see_the_source_is_named_before_anything_is_sent(cluster, tmp_path):
     """One path is two places: what a process sees as its own working directory."""
     place = make_place(tmp_path, random.Random(5), count=5)

@@ -56,6 +56,8 @@ class Cluster:
         self.delivery = delivery
         self.broken = ""
         """Why nothing more will be heard, "" while all is well."""
+        self.begun = False
+        """Whether the workers know that this is the delivery's life."""
         self.n_workers = 1
         self.n_threads = 1
         self._heard = heard
@@ -88,8 +90,14 @@ class Cluster:
         self.count()
 
     def begin(self) -> None:
-        """End earlier lives of the delivery on all workers; raises `ConfigurationError` where another release is installed."""
-        releases = self._ask_all(worker.begin, self.token, self.delivery)
+        """End earlier lives of the delivery on all workers: for whoever holds its lock."""
+        if not self.begun:
+            self._ask_all(worker.begin, self.token, self.delivery)
+            self.begun = True
+
+    def demand_release(self) -> None:
+        """Raises `ConfigurationError` where another release is installed."""
+        releases = self._ask_all(worker.release)
         others = {where: found for where, found in releases.items() if found != __version__}
         for where, found in others.items():
             if isinstance(found, Exception):

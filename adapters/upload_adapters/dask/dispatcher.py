@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
@@ -86,7 +87,9 @@ class DaskDispatcher:
         return LEVEL_MAX
 
     def open(self, source: Source, archive: Archive, n_threads: int) -> None:
-        """Connect, end earlier lives of the delivery, and have all workers look at the source.
+        """Connect, and have all workers look at the source.
+
+        Earlier lives of the delivery are ended once there is a deadline, or an order: the lock is ours then.
 
         Raises `ConfigurationError` if there is no such cluster, or where a worker cannot take part.
         """
@@ -99,7 +102,7 @@ class DaskDispatcher:
         try:
             self._cluster = self._connected(CONNECT_S)
             self._cluster.demand_workers()
-            self._cluster.begin()
+            self._cluster.demand_release()
             if not hasattr(source, "portable"):  # what is reached over the network is the same everywhere
                 self._cluster.demand_source(source, self._sample)
         except BaseException as error:
@@ -116,23 +119,23 @@ class DaskDispatcher:
             self._local = local_cluster(self._n_workers)
         return Cluster(self._local or str(self._address), self._delivery, self._heard, self._batch_ended, timeout_s)
 
-    def _reconnect(self) -> bool:
-        """Whether there is a cluster; a new life begins if there was none."""
-        cluster = self._cluster
-        if cluster is not None and cluster.alive:
-            return True
-        self._give_up(cluster.broken if cluster is not None else "")
+    def _reconnect(self) -> None:
+        """Connect anew if the cluster is gone, and begin this life there; raises `ArchiveUnavailableError` if that fails."""
+        cluster, fresh = self._cluster, None
         try:
-            if cluster is not None:
-                cluster.close()
-            self._cluster = None
-            fresh = self._connected(RECONNECT_S)
-            fresh.begin()
+            if cluster is None or not cluster.alive:
+                self._give_up(cluster.broken if cluster is not None else "")
+                if cluster is not None:
+                    cluster.close()
+                self._cluster = None
+                fresh = cluster = self._connected(RECONNECT_S)
+                fresh.demand_release()
+            cluster.begin()
         except (UploadClientError, OSError, TimeoutError) as error:
-            self._give_up(str(error))
-            return False
-        self._cluster = fresh
-        return True
+            if fresh is not None:
+                fresh.close()
+            raise ArchiveUnavailableError(f"the Dask cluster cannot be gone on with: {error}") from error
+        self._cluster = cluster
 
     def _give_up(self, why: str) -> None:
         """Answer all that is due: nobody else will."""
@@ -160,6 +163,9 @@ class DaskDispatcher:
     def hold_until(self, time_ms: int) -> None:
         if self._open:
             self._hold_ms = time_ms
+            if time_ms and self._cluster is not None:
+                with suppress(OSError, TimeoutError):  # the next orders try again
+                    self._cluster.begin()
             self._changed()
 
     def _changed(self) -> None:
@@ -197,13 +203,11 @@ class DaskDispatcher:
             for order in orders:
                 assert order.file not in self._due, "one order per file at a time: its outcome names the file alone"
         error: Exception | None = None
-        if not self._reconnect():
-            error = ArchiveUnavailableError("the Dask scheduler is out of reach")
-        else:
-            try:
-                self._supply()  # may ask the archive: nobody is kept from answering workers meanwhile
-            except Exception as failure:  # noqa: BLE001 - sorted by one table, like a worker's
-                error = failure
+        try:
+            self._reconnect()
+            self._supply()  # may ask the archive: nobody is kept from answering workers meanwhile
+        except Exception as failure:  # noqa: BLE001 - sorted by one table, like a worker's
+            error = failure
         with self._mutex:
             for order in orders:
                 self._due[order.file] = order
@@ -326,8 +330,9 @@ class DaskDispatcher:
                     self._hand_over()
             except Exception:  # noqa: BLE001, S110 - a scheduler that is away is noticed by its batches
                 pass
-            if (cluster := self._cluster) is not None and not cluster.alive and self._under_way:
-                self._give_up(cluster.broken)
+            with self._mutex:
+                if (cluster := self._cluster) is not None and not cluster.alive and self._under_way:
+                    self._give_up(cluster.broken)
 
     # --- what comes of it ------------------------------------------------------------------------------
 

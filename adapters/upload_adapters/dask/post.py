@@ -34,6 +34,8 @@ TURN_S: Final = 0.25
 ASK_S: Final = 10.0
 """How often a busy worker asks how things stand: several times within a lease, as answers may get lost."""
 ASK_AGAIN_S: Final = 2.0
+LOOK_AGAIN_S: Final = 2.0
+"""How long a batch takes at least where the source cannot be seen: who fails at once would take most of what there is."""
 IDLE_S: Final = 600.0
 """A post that had nothing to do for so long gives its threads back."""
 
@@ -116,7 +118,6 @@ class Post:
         self._inbox: deque[_Run] = deque()
         self._runs: dict[int, _Run] = {}
         self._dispatcher: ChannelDispatcher | None = None
-        self._opened: Exception | bool = False
         self._opening = threading.Lock()
 
     # --- the client's word -------------------------------------------------------------------------
@@ -231,17 +232,15 @@ class Post:
             self._ask(batch.number if batch.goes_on else None, run.name)
 
     def _open(self) -> None:
-        """Make source, archive and threads, once; raises what kept them from being made."""
+        """Make source, archive and threads, once; raises what keeps them from being made, and tries again the next time."""
         with self._opening:
-            if self._opened is False:
+            if self._dispatcher is None:
                 assert self._supplies is not None, "whoever is ready has them"
                 try:
                     self._begin(self._supplies)
-                    self._opened = True
-                except Exception as error:  # noqa: BLE001 - told of every order
-                    self._opened = error
-            if isinstance(self._opened, Exception):
-                raise self._opened
+                except Exception:
+                    time.sleep(LOOK_AGAIN_S)
+                    raise
 
     def _begin(self, supplies: Supplies) -> None:
         clock = SystemClock()

@@ -38,8 +38,13 @@ def hear(answer: Answer, dask_worker: Any = None) -> None:
         post.hear(answer)
 
 
-def begin(token: str, delivery: str, dask_worker: Any = None) -> str:
-    """A new life of this delivery has begun: end what earlier ones left here. Returns this worker's release."""
+def release() -> str:
+    """Which release of this package runs here."""
+    return __version__
+
+
+def begin(token: str, delivery: str, dask_worker: Any = None) -> None:
+    """A new life of this delivery has begun: end what earlier ones left here."""
     with _mutex:
         _lives[dask_worker.address, delivery] = token
         old = [
@@ -49,7 +54,6 @@ def begin(token: str, delivery: str, dask_worker: Any = None) -> str:
         ]
     for post in old:
         post.end(0.0)
-    return __version__
 
 
 def end(token: str, grace_s: float, dask_worker: Any = None) -> None:
