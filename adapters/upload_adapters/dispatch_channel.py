@@ -10,8 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -64,8 +64,9 @@ class _Loop:
         """False once the archive does not confirm CRC32s, or the channel itself has failed."""
         self._read_s = 0.0
         self._begun = 0
-        self._readers: ThreadPoolExecutor | None = None
-        self._being_read = 0
+        self._readers: list[threading.Thread] = []
+        self._to_read: SimpleQueue[TransferFile | None] = SimpleQueue()
+        self._being_read: dict[int, TransferFile] = {}
         self._held: tuple[TransferFile, bytes, str, float] | None = None
         """What waits for the bandwidth, and until when."""
         self.waited = False
@@ -79,11 +80,15 @@ class _Loop:
     def end(self) -> list[TransferFile]:
         """Begin nothing more, and end once what is under way has ended; returns the orders that were never begun."""
         self._ended = True
+        waiting = self._taken_back()
+        self._channel.wake()
+        return waiting
+
+    def _taken_back(self) -> list[TransferFile]:
         waiting: list[TransferFile] = []
         with suppress(IndexError):
             while True:
                 waiting.append(self.orders.popleft())
-        self._channel.wake()
         return waiting
 
     def _run(self) -> None:
@@ -101,21 +106,23 @@ class _Loop:
             for order in self._under_way.values():
                 crew.news.put(stopped(order, "stopped while it was running"))
             if not self._ended:
-                crew.put([*self.orders, *(order for order, _ in self._read)])
-            if self._readers is not None:
-                self._readers.shutdown(wait=False, cancel_futures=True)
+                held = [] if self._held is None else [self._held[0]]
+                crew.put([*held, *self._being_read.values(), *self._taken_back()])
+            for _ in self._readers:
+                self._to_read.put(None)
 
     def _begin(self) -> bool:
         """Read and start some files; True if there is more to begin at once."""
         while self._read and self._held is None:
-            self._being_read -= 1
-            self._start(*self._read.popleft())
+            order, body = self._read.popleft()
+            del self._being_read[order.file]
+            self._start(order, body)
         for _ in range(BURST):
             if self._held is not None and not self._let_go():
                 return False
             if not self.orders:
                 return False
-            if len(self._under_way) + self._being_read >= self.level:
+            if len(self._under_way) + len(self._being_read) >= self.level:
                 self.waited = self.level > 0
                 return False
             try:
@@ -154,15 +161,17 @@ class _Loop:
             return error
 
     def _read_elsewhere(self, order: TransferFile) -> None:
-        if self._readers is None:
-            self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="upload-read")
-        self._being_read += 1
+        self._being_read[order.file] = order
+        self._to_read.put(order)
+        if len(self._readers) < min(READERS, len(self._being_read)):
+            # Daemons: a source that hangs keeps nobody from ending.
+            self._readers.append(threading.Thread(target=self._keep_reading, name="upload-read", daemon=True))
+            self._readers[-1].start()
 
-        def read() -> None:
+    def _keep_reading(self) -> None:
+        while (order := self._to_read.get()) is not None:
             self._read.append((order, self._body_of(order)))
             self._channel.wake()
-
-        self._readers.submit(read)
 
     def _start(self, order: TransferFile, body: Body | Exception | None) -> None:
         crew = self._crew

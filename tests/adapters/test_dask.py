@@ -214,7 +214,8 @@ def test_a_worker_that_missed_the_source_for_a_moment_looks_again(here, monkeypa
 
 
 def test_a_cluster_that_cannot_be_gone_on_with_is_left_and_the_reason_told(monkeypatch):
-    dispatcher, left = DaskDispatcher(SystemClock(), "tcp://nowhere:1"), []
+    client: Any = DaskDispatcher(SystemClock(), "tcp://nowhere:1")
+    left: list[object] = []
 
     class Gone(Deaf):
         alive, broken = False, "away"
@@ -230,10 +231,10 @@ def test_a_cluster_that_cannot_be_gone_on_with_is_left_and_the_reason_told(monke
             self.begin()
 
     gone, fresh = Gone(), Fresh()
-    dispatcher._cluster, dispatcher._open = gone, True
-    monkeypatch.setattr(dispatcher, "_connected", lambda _: fresh)
-    dispatcher.submit([order(1)])
-    (outcome,) = dispatcher.collect(0)
+    client._cluster, client._open = gone, True
+    monkeypatch.setattr(client, "_connected", lambda _: fresh)
+    client.submit([order(1)])
+    (outcome,) = client.collect(0)
     assert outcome.fault is Fault.WORLD
     assert "cannot take part" in outcome.message
     assert left == [gone, fresh]

@@ -135,7 +135,7 @@ def test_whoever_is_refused_the_lock_leaves_the_holders_workers_alone(cluster, t
         other = [str(tmp_path / "another") if part == str(place.journal) else part for part in command]
         refused = subprocess.run(other, cwd=place.root, capture_output=True, text=True, timeout=60, check=False)
         assert refused.returncode == 4, refused.stderr
-        stdout, stderr = holder.communicate(timeout=90)
+        _, stderr = holder.communicate(timeout=90)
     finally:
         holder.kill()
         holder.wait()

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import attrs
 import msgspec
-
-from upload_adapters.aws.errors import AwsRefusedError
-from upload_core.errors import ArchiveError
-from upload_core.text import printable
 
 SUCCEEDED: Final = "succeeded"
 COLUMNS: Final = 7
@@ -48,32 +45,25 @@ class _Listing(msgspec.Struct, rename="pascal"):
 
 
 def read_report(bucket: str, key: str, read: Read) -> Iterator[TaskResult] | None:
-    """Every task of the report whose list is that object; None if there is no report (yet).
+    """Every task of the report whose list is that object; None if there is no report (yet), or none to be understood.
 
-    Raises `ArchiveError` for one that cannot be understood.
+    Tasks in a file that is gone or cannot be understood are left out: of their copies the archive itself is asked.
     """
     lines = read(bucket, key)
     if lines is None:
         return None
     try:
         listing = msgspec.json.decode("".join(lines)[:LISTING_MAX], type=_Listing)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _not_understood(bucket, key, error) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
     return _rows(listing, read)
 
 
 def _rows(listing: _Listing, read: Read) -> Iterator[TaskResult]:
     for part in listing.results:
-        lines = read(part.bucket, part.key)
-        if lines is None:
-            raise AwsRefusedError(
-                f"the report names s3://{printable(part.bucket)}/{printable(part.key)}, which does not exist"
-            )
-        try:
-            for row in csv.reader(lines, strict=True):
+        with suppress(csv.Error, ValueError):
+            for row in csv.reader(read(part.bucket, part.key) or (), strict=True):
                 yield _result(row)
-        except (csv.Error, ValueError) as error:
-            raise _not_understood(part.bucket, part.key, error) from error
 
 
 def _result(row: list[str]) -> TaskResult:
@@ -83,9 +73,3 @@ def _result(row: list[str]) -> TaskResult:
     status, code = (first, second) if first.isdecimal() else (second, first)
     number = int(status) if status.isdecimal() and len(status) <= 3 else 0
     return TaskResult(key, outcome == SUCCEEDED, code, number, message)
-
-
-def _not_understood(bucket: str, key: str, error: Exception) -> ArchiveError:
-    return AwsRefusedError(
-        f"the report s3://{printable(bucket)}/{printable(key)} cannot be understood: {printable(str(error), 200)}"
-    )

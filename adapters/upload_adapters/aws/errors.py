@@ -129,6 +129,7 @@ CONFLICT = Meaning(
 )
 DAMAGED = Meaning(AwsUnavailableError, True, Fault.WORLD, "bytes changed on their way; it is tried again")
 SKEWED = Meaning(AwsUnavailableError, True, Fault.WORLD, "this machine's clock is wrong by minutes; set it")
+OTHER_PARTS = Meaning(AwsUnavailableError, True, Fault.WORLD, "the store has other parts than it confirmed")
 GONE = Meaning(AwsUnavailableError, True, Fault.WORLD, "the multipart upload is gone; the file is sent anew")
 EXPIRED = Meaning(AwsIdentityError, True, Fault.IDENTITY, "the credentials have expired; sign in again, then resume")
 DENIED = Meaning(
@@ -206,6 +207,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     ),
     **dict.fromkeys(("RequestTimeTooSkewed", "RequestInTheFuture", "RequestExpired"), SKEWED),
     "NoSuchUpload": GONE,
+    "InvalidPart": OTHER_PARTS,
     **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"), EXPIRED),
     **dict.fromkeys(
         (

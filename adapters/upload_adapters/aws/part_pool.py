@@ -69,12 +69,24 @@ class PartPool:
             batch.under_way += 1
             self._jobs.append((batch, held, act))
             if self._threads < self._under_way:  # so that no job that was begun waits for a thread
-                self._threads += 1
-                # Daemons: a host that forgets to close must still be able to end.
-                threading.Thread(target=self._work, name="s3-part", daemon=True).start()
+                self._begin_thread(batch, held)
             else:
                 self._job_waits.notify()
             return True
+
+    def _begin_thread(self, batch: _Batch, held: int) -> None:
+        """One more; where the system has none to give, those that are there do the job, and without any it is refused."""
+        try:
+            # Daemons: a host that forgets to close must still be able to end.
+            threading.Thread(target=self._work, name="s3-part", daemon=True).start()
+            self._threads += 1
+        except RuntimeError:
+            if not self._threads:
+                self._jobs.pop()
+                self._under_way -= 1
+                self._held -= held
+                batch.under_way -= 1
+                raise
 
     def _has_room(self, held: int) -> bool:
         return self._under_way < self._at_once and self._held + held <= self._held_max

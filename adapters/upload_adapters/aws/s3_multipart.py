@@ -298,7 +298,7 @@ def _named(part: StoredPart) -> dict[str, object]:
 
 
 def _may_complete_again(error: AwsError) -> bool:
-    return may_retry(error) and error.code not in ("NoSuchUpload", "BadDigest")
+    return may_retry(error) and error.code not in ("NoSuchUpload", "BadDigest", "InvalidPart")
 
 
 def _is_worth_keeping(error: BaseException) -> bool:

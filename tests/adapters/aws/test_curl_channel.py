@@ -262,3 +262,28 @@ def test_after_another_generation_no_connection_is_used_again_and_nothing_under_
         assert time.monotonic() - began < 10, "it is woken as before"
     finally:
         channel.close()
+
+
+def test_what_hangs_on_old_connections_keeps_nobody_busy(aws, bucket, monkeypatch):
+    generation = [0]
+    aws.order(Fault("held", operation="PutObject"))
+    channel = CurlChannel(bucket.endpoint, lambda: generation[0])
+    looks, moved = [], channel._moved
+
+    def look(connections):
+        looks.append(1)
+        return moved(connections)
+
+    monkeypatch.setattr(channel, "_moved", look)
+    try:
+        channel.start(1, "hangs", b"data", crc(b"data"))
+        assert channel.finished(0.3) == []
+        generation[0] += 1
+        channel.start(2, "b", b"data", crc(b"data"))
+        assert [tag for tag, _ in channel.finished(5.0)] == [2]
+        looks.clear()
+        assert channel.finished(0.5) == []
+        assert len(looks) < 300, "two connections, looked at every hundredth of a second"
+    finally:
+        aws.release()
+        channel.close()

@@ -141,3 +141,34 @@ def test_nothing_to_do_costs_no_thread():
     before = names()
     PartPool().run([])
     assert set(names()) <= set(before)
+
+
+def test_without_a_thread_to_be_had_a_job_is_refused_and_the_next_one_done(monkeypatch):
+    pool, gauge, start = PartPool(), Gauge(), threading.Thread.start
+    with monkeypatch.context() as patching:
+
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        patching.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            pool.run([gauge.job(5)])
+    pool.run([gauge.job(5)])
+    assert gauge.done == 1
+    assert start is threading.Thread.start
+
+
+def test_threads_that_are_there_do_what_no_new_one_can_be_had_for(monkeypatch):
+    pool, gauge = PartPool(at_once=4), Gauge()
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def first_only(thread):
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", first_only)
+    pool.run(gauge.job(0) for _ in range(20))
+    assert (gauge.done, gauge.most) == (20, 1)

@@ -544,3 +544,13 @@ def test_an_upload_is_ended_as_often_as_s3_still_lists_it(aws, bucket):
     bucket.calls.create_multipart_upload(Bucket=bucket.name, Key="a")
     S3Archive(lambda: type(bucket)(bucket.name, lagging, bucket.once)).end_uploads({}, lambda _: True)
     assert (lagging.aborts, aws.open_uploads()) == (2, [])
+
+
+def test_parts_that_the_store_has_otherwise_than_it_confirmed_are_looked_at_again(archive, aws, bucket):
+    """A part's first request may land after the second, with another etag where that is not the bytes' MD5."""
+    aws.order(Fault("refused", operation="CompleteMultipartUpload", code="InvalidPart"))
+    with pytest.raises(ArchiveUnavailableError, match="other parts"):
+        archive.put("a", CountedBody(DATA), checksum=None, attempt=FreeAttempt())
+    assert len(aws.log("CompleteMultipartUpload")) == 1
+    archive.put("a", CountedBody(DATA), checksum=None, attempt=FreeAttempt())
+    assert aws.object(bucket.name, "a").data == DATA
