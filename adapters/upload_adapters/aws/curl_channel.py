@@ -169,6 +169,8 @@ class CurlChannel:
 
     def _reuse(self, request: _Request) -> None:
         request.answer.clear()
+        if request.body is not None:
+            request.body.forget()
         request.body = None
         self._free.append(request)
 

@@ -82,6 +82,10 @@ class Body:
             return int(pycurl.READFUNC_ABORT)
         return self._read(size)
 
+    def forget(self) -> None:
+        """Hold the bytes no longer: the handle keeps what it reads from until its next request, which may be never."""
+        self._read = BytesIO().read
+
 
 def give_body(handle: Any, data: bytes, commit: Callable[[], None]) -> Body:
     """Let the handle's next request be a PUT of these bytes, which libcurl cannot make twice.

@@ -147,6 +147,8 @@ class CurlSender:
                 self._local.line = None  # as a part's
                 raise body.failure from None
             raise
+        finally:
+            body.forget()
 
     def send(
         self, upload: Upload, number: int, body: SourceFile, offset: int, size: int, attempt: Attempt

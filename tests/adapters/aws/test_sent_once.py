@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections import namedtuple
@@ -93,6 +94,13 @@ def test_a_whole_body_whose_answer_is_lost_is_sent_once(server, endpoint, size):
         with pytest.raises(AwsUnavailableError, match="closed before"):
             sender.send_whole(bucket, f"lost{number}", b"x" * size, CHECKSUM, always)
     assert server.puts == [f"/b/{name}{number}" for number in range(3) for name in ("warm", "lost")]
+
+
+def test_a_body_that_was_sent_is_held_no_longer(server, endpoint):
+    bucket, sender, data = Bucket("b", NOBODY, NOBODY, endpoint), CurlSender(), b"x" * 100_000
+    before = sys.getrefcount(data)
+    sender.send_whole(bucket, "warm", data, CHECKSUM, always)
+    assert sys.getrefcount(data) == before
 
 
 @pytest.mark.parametrize("asked", [0, 1, 2])
