@@ -18,6 +18,7 @@ import attrs
 
 from upload_adapters.crc32 import crc32
 from upload_adapters.dispatch import Crew, ThreadDispatcher
+from upload_adapters.pacing import Bandwidth
 from upload_core.checksum import crc32_base64
 from upload_core.effects import FileNews, FileOrder, FileStored, TransferFile
 from upload_core.errors import ArchiveUnavailableError, UploadClientError
@@ -67,8 +68,8 @@ class _Loop:
         self._readers: list[threading.Thread] = []
         self._to_read: SimpleQueue[TransferFile | None] = SimpleQueue()
         self._being_read: dict[int, TransferFile] = {}
-        self._held: tuple[TransferFile, bytes, str, float] | None = None
-        """What waits for the bandwidth, and until when."""
+        self._held: tuple[TransferFile, bytes, str, float, Bandwidth] | None = None
+        """What waits for the bandwidth, until when, and by which limit."""
         self.waited = False
         """Whether orders had to wait for the level since somebody last set this back."""
         self._read: deque[tuple[TransferFile, Body | Exception | None]] = deque()
@@ -142,7 +143,11 @@ class _Loop:
     def _let_go(self) -> bool:
         """Send what was held back for the bandwidth, if it may go by now."""
         assert self._held is not None, "whoever asks has looked"
-        order, data, checksum, until_s = self._held
+        order, data, checksum, until_s, limit = self._held
+        if self._crew.pace.bandwidth is not limit:  # another one, or none
+            self._held = None
+            self._start(order, (data, checksum))
+            return self._held is None
         if time.monotonic() < until_s:
             return False
         self._held = None
@@ -184,7 +189,7 @@ class _Loop:
             return
         data, checksum = body
         if (bandwidth := crew.pace.bandwidth) is not None and (wait_s := bandwidth.reserve(len(data))) > 0:
-            self._held = (order, data, checksum, time.monotonic() + wait_s)
+            self._held = (order, data, checksum, time.monotonic() + wait_s, bandwidth)
             return
         self._send(order, data, checksum)
 

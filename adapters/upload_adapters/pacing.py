@@ -120,12 +120,18 @@ class Bandwidth:
             self._free_s = begin + size_bytes / self.bytes_per_s
             return max(0.0, begin - now)
 
-    def spend(self, size_bytes: int, heed: Callable[[], None]) -> None:
-        """Wait until these bytes may be sent; `heed` is called every now and then and ends the waiting by raising."""
+    def spend(self, size_bytes: int, heed: Callable[[], None], holds: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until these bytes may be sent; false if this limit no longer `holds`, and another one may.
+
+        `heed` is called every now and then as well, and ends the waiting by raising.
+        """
         until = self._monotonic() + self.reserve(size_bytes)
         while (left_s := until - self._monotonic()) > 0:
             heed()
+            if not holds():
+                return False
             self._sleep(max(SLEEP_MIN_S, min(left_s, HEED_S)))
+        return True
 
 
 class Meter:
@@ -178,8 +184,10 @@ class PacedAttempt(OrderAttempt):
         return self._pace.slots
 
     def spend(self, size_bytes: int) -> None:
-        if (bandwidth := self._pace.bandwidth) is not None:
-            bandwidth.spend(size_bytes, self.commit)
+        pace = self._pace
+        while (limit := pace.bandwidth) is not None:
+            if limit.spend(size_bytes, self.commit, lambda limit=limit: pace.bandwidth is limit):  # type: ignore[misc]
+                return
 
     def pushed_back(self, why: str) -> None:
         self._pace.meter.add(pushbacks=1)

@@ -2,18 +2,21 @@
 
 import json
 import threading
+import time
 from itertools import pairwise
 
 import pytest
 
 from tests.adapters.test_dispatch import files, orders
 from tests.command_line import Desk
+from tests.contracts.test_channel_dispatcher import ChanneledArchive
 from upload_adapters.cli.options import bytes_per_s
 from upload_adapters.clock import SystemClock
 from upload_adapters.dispatch import ThreadDispatcher
+from upload_adapters.dispatch_channel import ChannelDispatcher
 from upload_adapters.memory import InlineDispatcher, ManualClock, MemoryArchive, MemorySource
 from upload_adapters.pacing import BURST_S, Bandwidth
-from upload_core.effects import Fault, FileNotStored
+from upload_core.effects import Fault, FileNotStored, FileStored
 from upload_core.errors import LockLostError
 
 
@@ -47,6 +50,23 @@ def test_in_the_long_run_it_gives_out_the_rate_whatever_the_pieces(size):
     bucket.spend(1, lambda: None)  # whoever comes next has waited for all before
     seconds = time.now - begin
     assert seconds == pytest.approx(pieces * size / 1_000_000, abs=BURST_S + 1e-6)
+
+
+@pytest.mark.parametrize("made", [ThreadDispatcher, ChannelDispatcher])
+@pytest.mark.parametrize("then", [None, 10_000_000.0])
+def test_whoever_waits_hears_of_another_limit(made, then):
+    dispatcher = made(SystemClock())
+    dispatcher.set_bandwidth(10.0)
+    dispatcher.open(MemorySource(files(4, 1_000)), ChanneledArchive(), 2)
+    assert dispatcher.slots
+    dispatcher.submit(orders(4, 1_000))
+    time.sleep(0.3)
+    dispatcher.set_bandwidth(then)
+    stored, until_s = 0, time.monotonic() + 20
+    while stored < 4 and time.monotonic() < until_s:
+        stored += sum(isinstance(news, FileStored) for news in dispatcher.collect(0.1))
+    dispatcher.close(0.0)
+    assert stored == 4
 
 
 def test_an_idle_line_catches_up_one_burst_and_no_more():
