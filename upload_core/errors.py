@@ -152,4 +152,4 @@ class JournalVersionError(JournalError):
 
 
 class JournalWriteError(JournalError):
-    """A write or sync of the journal failed; the journal accepts nothing more until it is opened again."""
+    """A write, sync or read of the journal failed; the journal accepts nothing more until it is opened again."""

@@ -18,6 +18,8 @@ from upload_adapters import arrow_columns
 from upload_core.columns import joined
 from upload_core.errors import ConfigurationError
 from upload_core.index_check import IndexColumns
+from upload_core.index_header import near_miss
+from upload_core.text import printable
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -154,11 +156,16 @@ def _texts_of(cells: list[Any], name: str) -> Sequence[str | None]:
     for row, cell in enumerate(cells, 1):
         if isinstance(cell, str):
             exact.append(str(cell))  # a str of a library's own, such as numpy's
-        elif cell is None or cell != cell:
+        elif _is_missing(cell):
             exact.append(None)
         else:
             raise _not_text(name, f"{type(cell).__name__} in row {row}")
     return exact
+
+
+def _is_missing(cell: Any) -> bool:
+    """True for None, a NaN, and what pandas puts in place of them; its NA is neither equal to itself nor unequal."""
+    return cell is None or (isinstance(cell, float) and cell != cell) or type(cell).__name__ in ("NAType", "NaTType")
 
 
 def _numbers_of(cells: list[Any]) -> Sequence[int | float | str | None]:
@@ -176,6 +183,11 @@ def _numbers_of(cells: list[Any]) -> Sequence[int | float | str | None]:
 
 
 def _refuse_without_path(names: Sequence[Any]) -> None:
+    if (wrong := near_miss(names)) is not None:
+        raise ConfigurationError(
+            f"the index has a column {printable(repr(wrong), 60)}; write it as '{wrong.strip().lower()}', or give it "
+            "another name"
+        )
     if "path" not in names:
         shown = ", ".join(sorted(map(repr, names))) or "none"
         raise ConfigurationError(f"the index has no column 'path'; it has {shown}")

@@ -133,6 +133,11 @@ class DirectoryJournal:
         try:
             self._make_place()
             self._take()
+            if JournalReader(self.path).exists():  # since `open` looked
+                self._give_back()
+                raise JournalInUseError(
+                    f"another process has begun the journal {self.path} meanwhile; run again to go on with it"
+                )
             write_durably(self.path / table_name(0), table.encode())
             self._header = Header.first(created, secrets.token_hex(8))
             delivery = Delivery.begin(created, table)

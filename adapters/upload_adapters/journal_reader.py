@@ -12,7 +12,13 @@ from upload_adapters import snapshot_file
 from upload_adapters.table_file import load_columns, table_bytes, table_name
 from upload_core import events as ev
 from upload_core.delivery import Delivery
-from upload_core.errors import IllegalEventError, JournalDamagedError, JournalError, JournalVersionError
+from upload_core.errors import (
+    IllegalEventError,
+    JournalDamagedError,
+    JournalError,
+    JournalVersionError,
+    JournalWriteError,
+)
 from upload_core.files import FileTable
 from upload_core.journal import (
     CHUNK_BYTES,
@@ -50,6 +56,10 @@ def _naming(path: Path) -> Iterator[None]:
         raise JournalDamagedError(f"{path} is missing; nothing was changed. Restore it from a copy") from None
     except PermissionError:
         raise _unreadable(path) from None
+    except OSError as error:
+        raise JournalWriteError(
+            f"{path} cannot be read ({error.strerror or error}); mend the disk, or mount it again, then run again"
+        ) from error
     except (JournalDamagedError, JournalVersionError) as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -201,6 +211,8 @@ class JournalReader:
         mark = b'"kind":"SessionOpened"'  # cannot stand inside a JSON string, where each quote is escaped
         for segment in range(self._last_segment(), 0, -1):
             path = self.path / segment_name(segment)
+            if not snapshot_file.size_of(path):  # which cannot be mapped
+                continue
             with (
                 _naming(path),
                 path.open("rb") as file,
@@ -258,18 +270,12 @@ class JournalReader:
 
     def _header_of(self, number: int, after: Position | None) -> tuple[Header, Position]:
         path = self.path / segment_name(number)
-        try:
-            with path.open("rb") as file, _naming(path):
-                return decode_header(file.readline(CHUNK_BYTES), segment=number, after=after)
-        except FileNotFoundError:
-            raise JournalDamagedError(
-                f"{path} is missing, although segments after it are there; nothing was changed. Restore it from a copy"
-            ) from None
-        except PermissionError:
-            raise _unreadable(path) from None
+        with _naming(path), path.open("rb") as file:
+            return decode_header(file.readline(CHUNK_BYTES), segment=number, after=after)
 
     def _tail(self, end: Position) -> bytes:
-        with (self.path / segment_name(end.segment)).open("rb") as file:
+        path = self.path / segment_name(end.segment)
+        with _naming(path), path.open("rb") as file:
             file.seek(end.offset)
             return file.read()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -77,15 +78,20 @@ class MetricsFile:
     def write(self) -> None:
         """Write it now: whole or not at all, so that no scrape reads half a file."""
         text = exposition(self._client.delivery, self._client.bytes_sent)
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        temporary: Path | None = None
         try:
+            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
             try:
                 write_all(fd, text.encode())
             finally:
                 os.close(fd)
             os.replace(temporary, self._path)
-        except OSError as error:
-            self.trouble = f"{self._path} cannot be written: {error.strerror}"
+        except (OSError, ValueError) as error:  # a path without a name is a ValueError of pathlib
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.trouble = f"{self._path} cannot be written: {reason}"
+            if temporary is not None:
+                with suppress(OSError):
+                    temporary.unlink()
         else:
             self.trouble = ""

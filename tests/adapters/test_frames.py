@@ -86,6 +86,20 @@ def test_paths_that_were_read_as_numbers_are_refused_with_the_remedy(make):
         columns_of(make({"path": [123, 5]}))
 
 
+@pytest.mark.parametrize("name", ["Size", " checksum"])
+def test_a_column_that_is_none_by_its_blanks_or_capitals_is_refused(make, name):
+    with pytest.raises(ConfigurationError, match=f"column '{name}'; write it as"):
+        columns_of(make({"path": ["a"], name: ["7"]}))
+
+
+def test_what_pandas_puts_for_a_missing_cell_is_one_in_any_container():
+    sums = pd.Series([CHECKSUM, None], dtype="string")
+    for cells in (sums, list(sums), [CHECKSUM, pd.NaT], [CHECKSUM, float("nan")]):
+        columns = columns_of({"path": ["a", "b"], "checksum": cells})
+        assert columns.checksums is not None
+        assert list(columns.checksums) == [CHECKSUM, None]
+
+
 def test_an_index_without_a_path_column_names_the_columns_it_has(make):
     if make in (KINDS["pandas strings"], KINDS["pandas categories"], KINDS["polars categories"]):
         pytest.skip("this kind of frame is made by its path column")

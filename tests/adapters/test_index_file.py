@@ -72,9 +72,7 @@ def test_a_quoted_empty_cell_is_an_empty_path(read):
     assert [problem.rule for problem in check_columns(read(b'path\n""\n'))] == ["empty"]
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\n", b"file\na\n", b"a\nb\n", b"path;size\na;5\n", b"Path\na\n", b"\xff\xfep\0a\0"]
-)
+@pytest.mark.parametrize("data", [b"", b"\n", b"file\na\n", b"a\nb\n", b"path;size\na;5\n", b"\xff\xfep\0a\0"])
 def test_a_file_without_a_path_column_is_no_index(read, data):
     with pytest.raises(ConfigurationError, match=r"index\.csv has no column 'path'"):
         read(data)
@@ -87,6 +85,15 @@ def test_a_file_without_a_path_column_is_no_index(read, data):
 def test_a_broken_csv_is_refused_with_its_line(read, data, line):
     with pytest.raises(ConfigurationError, match=line):
         read(data)
+
+
+@pytest.mark.parametrize(
+    "header", ["path, size,checksum", "path,size, checksum", "path,Checksum", "Path,size", "path,SIZE "]
+)
+def test_a_column_that_is_none_by_its_blanks_or_capitals_is_refused(read, header):
+    """It would be ignored, and the checksums that somebody gave never looked at."""
+    with pytest.raises(ConfigurationError, match=r"has a column '[^']+'; write it as '(path|size|checksum)'"):
+        read(f"{header}\na,1,yH2GHg==\n".encode())
 
 
 def test_a_column_that_stands_twice_is_refused(read):

@@ -19,7 +19,13 @@ from upload_adapters import snapshot_file
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
 from upload_core.delivery import Delivery
-from upload_core.errors import JournalDamagedError, JournalError, JournalVersionError
+from upload_core.errors import (
+    JournalDamagedError,
+    JournalError,
+    JournalInUseError,
+    JournalVersionError,
+    JournalWriteError,
+)
 from upload_core.events import JournalRepaired
 from upload_core.journal import is_torn
 
@@ -557,6 +563,38 @@ def test_whoever_tells_of_a_sealed_record_of_no_time_says_damage(victim):
     with pytest.raises(JournalDamagedError, match="at no time") as refused:
         list(map(story.take, [piece for piece, _ in reader.pieces()]))
     assert str(refused.value).isprintable()
+
+
+def test_a_disk_that_cannot_read_the_journal_is_named_and_no_bug(tmp_path):
+    recording("plain").write(tmp_path / "j", segment_bytes=1 << 20).close()
+    (tmp_path / "j" / "events-000002.ndjson").mkdir()  # which cannot be read, whoever asks
+    for read in (lambda reader: reader.advance(), lambda reader: list(reader.records())):
+        with pytest.raises(JournalWriteError, match=r"events-000002\.ndjson cannot be read"):
+            read(JournalReader(tmp_path / "j"))
+
+
+def test_the_latest_session_is_found_before_a_segment_without_a_header(tmp_path):
+    recording("plain").write(tmp_path / "j", segment_bytes=1 << 20).close()
+    before = JournalReader(tmp_path / "j").latest_session()
+    assert before is not None
+    (tmp_path / "j" / "events-000002.ndjson").touch()
+    assert JournalReader(tmp_path / "j").latest_session() == before
+
+
+def test_a_journal_that_another_process_began_meanwhile_is_not_begun_again(tmp_path):
+    recorded = recording("plain")
+    late, early = DirectoryJournal(tmp_path / "j"), DirectoryJournal(tmp_path / "j")
+    assert late.open() is None
+    assert early.open() is None
+    early.create(recorded.created, recorded.table, time_ms=1_800_000_000_000)
+    early.close()
+    before = contents(tmp_path / "j")
+    with pytest.raises(JournalInUseError, match="meanwhile"):
+        late.create(recorded.created, recorded.table, time_ms=1_800_000_000_001)
+    assert contents(tmp_path / "j") == before
+    again = DirectoryJournal(tmp_path / "j")
+    assert again.open() is not None
+    again.close()
 
 
 def test_a_sealed_snapshot_of_no_time_is_ignored(tmp_path):

@@ -41,6 +41,17 @@ def test_a_place_that_cannot_be_written_harms_nothing(tmp_path):
     assert "cannot be written" in kept.trouble
 
 
+def test_nothing_is_left_beside_a_place_that_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "directory").mkdir()
+    for place in (tmp_path / "directory", ".", ""):
+        client = World(bad=[]).client()
+        kept = MetricsFile(client, place)
+        assert client.run().exit_code == 0
+        assert "cannot be written" in kept.trouble
+    assert os.listdir(tmp_path) == ["directory"]
+
+
 def test_every_sample_has_its_type_and_labels_are_escaped():
     delivery = World(bad=[]).client().delivery
     delivery.created = msgspec.structs.replace(delivery.created, dataset='a"b\\c\nd')
