@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,22 @@ def test_a_million_rows_are_planned_within_500_mb(tmp_path):
         check=True,
     )
     assert int(done.stdout.splitlines()[-1]) < 500 * 1024
+
+
+@pytest.mark.parametrize("place", ["no/such/index.csv", "data", "pipe", "index.py/index.csv", ""])
+def test_a_place_where_no_index_can_be_is_refused_before_anything_is_read(desk, place):
+    os.mkfifo(desk.root / "pipe")
+    (desk.root / "index.py").touch()
+    done = desk.run("index", "data", "-o", place)
+    assert done.returncode == 2, done.stderr
+    assert "cannot be written" in done.stderr
+    assert not list(desk.root.rglob("*.checksums"))
+    assert stat.S_ISFIFO((desk.root / "pipe").stat().st_mode)
+
+
+def test_an_index_that_is_a_link_is_written_where_it_leads(desk):
+    (desk.root / "shared").mkdir()
+    (desk.root / "index.csv").symlink_to("shared/index.csv")
+    desk.run("index", "data", "-o", "index.csv")
+    assert (desk.root / "index.csv").is_symlink()
+    assert rows((desk.root / "shared" / "index.csv").read_text())
