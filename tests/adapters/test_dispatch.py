@@ -2,6 +2,7 @@
 
 import cProfile
 import pstats
+import sys
 import threading
 import time
 
@@ -367,5 +368,7 @@ def test_an_order_costs_the_same_however_many_there_are(dispatcher):
         return pstats.Stats(profile).total_calls / count  # type: ignore[attr-defined]  # typeshed does not know it
 
     few, many = calls_per_order(1_000), calls_per_order(10_000)
-    assert many < 60, many
+    assert many < (60 if sys.version_info < (3, 12) else 200), (
+        many
+    )  # a newer profiler counts what other threads call, too
     assert many < 2 * few

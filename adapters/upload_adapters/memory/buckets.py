@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -115,6 +115,12 @@ class MemoryArchive:
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, StoredObject]] = {}
         self._etags = itertools.count(1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_etags": next(self._etags)}  # Python 3.12 warns of counters that travel, 3.14 refuses
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _etags=itertools.count(state["_etags"]))
 
     def contents(self) -> dict[str, bytes]:
         """Every stored object's bytes by its name."""

@@ -115,7 +115,7 @@ def test_a_whole_body_that_may_no_longer_go_breaks_off(server, endpoint, asked):
     with pytest.raises(LockLostError):
         sender.send_whole(bucket, "a", b"x" * 3_000_000, CHECKSUM, commit)
     assert sender.send_whole(bucket, "warm", b"x", CHECKSUM, always)["ETag"] == '"e"'
-    assert server.puts[-1] == "/b/warm"
+    assert "/b/warm" in server.puts
 
 
 @pytest.mark.parametrize("size", SIZES)
