@@ -332,3 +332,38 @@ def test_the_advice_of_resume_goes_to_where_the_check_is_found_and_to_the_journa
     line = done.stderr.splitlines()[-1]
     assert line.strip().startswith(f"cd {desk.root} && upload-core deliver {desk.data} {desk.root}/index.csv ")
     assert f"--journal {desk.root}/j " in line
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
+def test_a_summary_that_nobody_can_take_changes_neither_the_exit_code_nor_what_follows(desk, redirection):
+    command = shlex.join([*COMMAND, *desk.deliver, "--json", "--on-finish", "touch ran"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} {redirection}; echo ${{PIPESTATUS[0]}} >&2"],
+        cwd=desk.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == "0", done.stderr
+    assert "bug" not in done.stderr
+    assert ("could not be written to standard output" in done.stderr) == (redirection != "| true")
+    assert (desk.root / "ran").exists()
+
+
+def test_whoever_has_read_enough_makes_no_command_fail(desk):
+    (desk.data / "more").mkdir()
+    for number in range(3_000):
+        (desk.data / "more" / f"{number:050}").touch()
+    command = shlex.join([*COMMAND, "index", desk.data.name, "--no-checksums"])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -1; echo ${{PIPESTATUS[0]}}"],
+        cwd=desk.root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout.splitlines()[-1], done.stderr.count("Error")) == ("0", 0), done.stderr

@@ -115,14 +115,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     no_color = os.environ.get("NO_COLOR")
     try:
         code = cli.main(arguments, prog_name="upload-core", standalone_mode=False, obj=arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain once more at exit, so give it another place.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (BrokenPipeError, SystemExit) as end:
+        # click's own exits: after it answered a shell that completes, and where whoever read our output has seen enough
+        if isinstance(end, SystemExit) and "_UPLOAD_CORE_COMPLETE" in os.environ:
+            return end.code if isinstance(end.code, int) else 1
+        from upload_adapters.cli.output import drop_output
+
+        drop_output()
         return 0
-    except SystemExit as end:  # click's own, after it answered a shell that completes
-        return end.code if isinstance(end.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - the outermost edge: every error becomes a message and an exit code
         from upload_adapters.cli.output import refuse
 

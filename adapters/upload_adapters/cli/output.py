@@ -41,6 +41,11 @@ def write_json(data: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def drop_output() -> None:
+    """Give what is still to be written to standard output another place: Python would complain once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def write_line(text: str) -> None:
     """One line of data that a person may read as well."""
     write_cells([text])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -16,7 +15,7 @@ from upload_adapters.cli.ending import ending
 from upload_adapters.cli.exit_codes import INTERRUPTED, OUTCOMES, exit_code_of_error
 from upload_adapters.cli.hooks import finish
 from upload_adapters.cli.interrupts import REASON, Interrupts
-from upload_adapters.cli.output import explain, show_error, summary_json, write_json
+from upload_adapters.cli.output import drop_output, explain, show_error, summary_json, write_json
 from upload_adapters.cli.pausing import PauseWatch
 from upload_adapters.cli.progress import Progress
 from upload_adapters.cli.windows import Windows
@@ -120,8 +119,15 @@ def run(
         if metrics_file.trouble:
             console.message(f"--metrics: {metrics_file.trouble}", "warning")
     if as_json:
-        with contextlib.suppress(BrokenPipeError):
+        try:
             write_json(summary_json(summary))
+        except BrokenPipeError:
+            drop_output()
+        except (OSError, AttributeError) as error:  # a full disk; no standard output at all
+            if isinstance(error, OSError):
+                drop_output()
+            reason = error.strerror if isinstance(error, OSError) else "there is none"
+            console.message(f"the summary could not be written to standard output: {reason}", "error")
     if on_finish is not None and (trouble := finish(on_finish, summary)):
         console.message(trouble, "warning")
     return summary.exit_code
