@@ -250,7 +250,7 @@ def _after(part: bytes, before: Position, crc: int) -> Position:
         last = _stamp.decode(part[part.rfind(_RECORD_START) :])
     except UNREADABLE as error:
         raise _of_another_format(before, error) from error
-    _check_time(last)
+    recorded_ms(last.time)
     return Position(before.segment, before.offset + len(part), last.seq, crc, last.time)
 
 
@@ -308,15 +308,16 @@ def decode_record(line: bytes) -> Record:
         record = Record(stamp.seq, stamp.time, _event.decode(line))
     except UNREADABLE as error:
         raise JournalDamagedError(f"not a journal record: {printable(str(error), 200)}") from error
-    _check_time(stamp)
+    recorded_ms(stamp.time)
     return record
 
 
-def _check_time(stamp: _Stamp) -> None:
+def recorded_ms(time: str) -> int:
+    """The milliseconds of a record's time; raises `JournalDamagedError` if it is none."""
     try:
-        parse_iso(stamp.time)
+        return parse_iso(time)
     except ValueError as error:
-        raise JournalDamagedError(f"record {stamp.seq} was written at no time: {printable(str(error), 200)}") from error
+        raise JournalDamagedError(f"a record was written at no time: {printable(str(error), 200)}") from error
 
 
 def read_records(chunks: Iterable[bytes], start: Position) -> Generator[Record, None, tuple[Position, bool]]:

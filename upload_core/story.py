@@ -16,15 +16,12 @@ import msgspec
 
 from upload_core import events as ev
 from upload_core.delivery import PLAIN_TABLE, Delivery
-from upload_core.errors import JournalDamagedError
 from upload_core.files import FileTable
-from upload_core.journal import record_at
+from upload_core.journal import record_at, recorded_ms
 from upload_core.lifecycle import ABANDONED, FAILED, INVALID, PublicFileState
 from upload_core.messages import describe, plain
 from upload_core.tally import DURATIONS_MS, Groups, LargeFile, StoredColumn
-from upload_core.text import printable
 from upload_core.timeline import Span, Timeline
-from upload_core.timestamps import parse_iso
 
 SLOWEST_MAX: Final = 10
 DIARY_MAX: Final = 300
@@ -213,10 +210,7 @@ class Story:
     def _move_to(self, time: str) -> None:
         self._time, self._before_ms = time, self.now_ms
         # a clock that was set back makes nothing happen before what it followed
-        try:
-            self.now_ms = max(parse_iso(time), self.now_ms)
-        except ValueError as error:
-            raise JournalDamagedError(f"a record was written at no time: {printable(str(error), 200)}") from error
+        self.now_ms = max(recorded_ms(time), self.now_ms)
         if self.now_ms < self._bin_end:
             return
         self._bin.counts = tuple(self.delivery.counts)

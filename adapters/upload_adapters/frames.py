@@ -12,14 +12,14 @@ import operator
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from numbers import Number
 from typing import TYPE_CHECKING, Any, Final
 
 from upload_adapters import arrow_columns
 from upload_core.columns import joined
 from upload_core.errors import ConfigurationError
 from upload_core.index_check import IndexColumns
-from upload_core.index_header import near_miss
-from upload_core.text import printable
+from upload_core.index_header import COLUMNS, refuse_near_miss
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -82,8 +82,8 @@ def _of_frame(file_index: object) -> IndexColumns:
     except Exception as error:  # each library has its own error for, say, two columns of one name
         raise ConfigurationError(f"the index cannot be read: {error}") from error
     names = frame.collect_schema().names()
-    _refuse_without_path(names)
-    frame = frame.select([name for name in ("path", "checksum", "size") if name in names])
+    _refuse_wrong_names(names)
+    frame = frame.select([name for name in COLUMNS if name in names])
     if isinstance(frame, nw.LazyFrame):
         frame = frame.collect()
     return IndexColumns(
@@ -123,7 +123,7 @@ def _sizes(series: nw.Series[Any]) -> Sequence[int | float | str | None]:
 
 
 def _of_columns(columns: Mapping[Any, Any]) -> IndexColumns:
-    _refuse_without_path(list(columns))
+    _refuse_wrong_names(list(columns))
     checksums, sizes = columns.get("checksum"), columns.get("size")
     return IndexColumns(
         paths=_texts_of(list(columns["path"]), "path"),
@@ -137,7 +137,7 @@ def _of_rows(rows: Sequence[Any]) -> IndexColumns:
         raise ConfigurationError("an index given as a sequence must hold a mapping with a 'path' for each file")
     names = {name for row in rows for name in row}
     if rows:
-        _refuse_without_path(list(names))
+        _refuse_wrong_names(list(names))
     return IndexColumns(
         paths=_texts_of([row.get("path") for row in rows], "path"),
         checksums=_texts_of([row.get("checksum") for row in rows], "checksum") if "checksum" in names else None,
@@ -165,7 +165,9 @@ def _texts_of(cells: list[Any], name: str) -> Sequence[str | None]:
 
 def _is_missing(cell: Any) -> bool:
     """True for None, a NaN, and what pandas puts in place of them; its NA is neither equal to itself nor unequal."""
-    return cell is None or (isinstance(cell, float) and cell != cell) or type(cell).__name__ in ("NAType", "NaTType")
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(cell, Number) and bool(cell != cell)
 
 
 def _numbers_of(cells: list[Any]) -> Sequence[int | float | str | None]:
@@ -182,12 +184,8 @@ def _numbers_of(cells: list[Any]) -> Sequence[int | float | str | None]:
     ]
 
 
-def _refuse_without_path(names: Sequence[Any]) -> None:
-    if (wrong := near_miss(names)) is not None:
-        raise ConfigurationError(
-            f"the index has a column {printable(repr(wrong), 60)}; write it as '{wrong.strip().lower()}', or give it "
-            "another name"
-        )
+def _refuse_wrong_names(names: Sequence[Any]) -> None:
+    refuse_near_miss(names, "the index")
     if "path" not in names:
         shown = ", ".join(sorted(map(repr, names))) or "none"
         raise ConfigurationError(f"the index has no column 'path'; it has {shown}")

@@ -18,7 +18,7 @@ from upload_adapters.durable import write_durably
 from upload_core.columns import CHUNK_ROWS, TextColumn, lines_of
 from upload_core.errors import ConfigurationError, IndexProblemsError
 from upload_core.index_check import IndexColumns, Problem
-from upload_core.index_header import near_miss
+from upload_core.index_header import COLUMNS, refuse_near_miss
 from upload_core.text import printable
 
 _ROWS: Final = 10_000  # a batch: large enough that per-batch work does not count, a few MB at most
@@ -121,21 +121,17 @@ class _Growing:
 
 
 def _places(header: list[str], path: str | os.PathLike[str]) -> dict[str, int]:
-    if (wrong := near_miss(header)) is not None:
-        raise ConfigurationError(
-            f"the index {_shown(path)} has a column {printable(repr(wrong), 60)}; write it as '{wrong.strip().lower()}', or "
-            "give it another name"
-        )
+    refuse_near_miss(header, f"the index {_shown(path)}")
     if "path" not in header:
         shown = printable(", ".join(map(repr, header)) or "nothing", 200)
         raise ConfigurationError(
             f"the index {_shown(path)} has no column 'path' in its first line, which holds {shown}; "
             "it must be comma-separated, with a header"
         )
-    twice = [name for name in ("path", "checksum", "size") if header.count(name) > 1]
+    twice = [name for name in COLUMNS if header.count(name) > 1]
     if twice:
         raise ConfigurationError(f"the index {_shown(path)} has two columns '{twice[0]}'; remove one")
-    return {name: header.index(name) for name in ("path", "checksum", "size") if name in header}
+    return {name: header.index(name) for name in COLUMNS if name in header}
 
 
 def _uneven(rows: list[list[str]], first: int, header: list[str]) -> Iterator[Problem]:

@@ -334,11 +334,10 @@ def test_the_advice_of_resume_goes_to_where_the_check_is_found_and_to_the_journa
     assert f"--journal {desk.root}/j " in line
 
 
-@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
-def test_a_summary_that_nobody_can_take_changes_neither_the_exit_code_nor_what_follows(desk, redirection):
-    command = shlex.join([*COMMAND, *desk.deliver, "--json", "--on-finish", "touch ran"])
-    done = subprocess.run(
-        ["bash", "-c", f"{command} {redirection}; echo ${{PIPESTATUS[0]}} >&2"],
+def in_bash(desk, arguments, then):
+    """A command with what a shell does to its output, and after that the command's exit code on standard error."""
+    return subprocess.run(
+        ["bash", "-c", f"{shlex.join([*COMMAND, *arguments])} {then}; echo ${{PIPESTATUS[0]}} >&2"],
         cwd=desk.root,
         env=environment(),
         capture_output=True,
@@ -346,6 +345,11 @@ def test_a_summary_that_nobody_can_take_changes_neither_the_exit_code_nor_what_f
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
+def test_a_summary_that_nobody_can_take_changes_neither_the_exit_code_nor_what_follows(desk, redirection):
+    done = in_bash(desk, [*desk.deliver, "--json", "--on-finish", "touch ran"], redirection)
     assert done.stderr.splitlines()[-1] == "0", done.stderr
     assert "bug" not in done.stderr
     assert ("could not be written to standard output" in done.stderr) == (redirection != "| true")
@@ -356,14 +360,12 @@ def test_whoever_has_read_enough_makes_no_command_fail(desk):
     (desk.data / "more").mkdir()
     for number in range(3_000):
         (desk.data / "more" / f"{number:050}").touch()
-    command = shlex.join([*COMMAND, "index", desk.data.name, "--no-checksums"])
-    done = subprocess.run(
-        ["bash", "-c", f"{command} | head -1; echo ${{PIPESTATUS[0]}}"],
-        cwd=desk.root,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout.splitlines()[-1], done.stderr.count("Error")) == ("0", 0), done.stderr
+    done = in_bash(desk, ["index", desk.data.name, "--no-checksums"], "| head -1")
+    assert done.stderr.splitlines()[-1] == "0"
+    assert "Error" not in done.stderr
+
+
+def test_a_check_that_exits_as_it_is_imported_is_no_success(desk):
+    (desk.root / "leaves.py").write_text("raise SystemExit(3)\n")
+    done = desk.run(*desk.deliver, "--check", "leaves:check", PYTHONPATH=f"{desk.root}:{environment()['PYTHONPATH']}")
+    assert done.returncode not in (0, 1), done.stderr

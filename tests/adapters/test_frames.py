@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -94,7 +95,7 @@ def test_a_column_that_is_none_by_its_blanks_or_capitals_is_refused(make, name):
 
 def test_what_pandas_puts_for_a_missing_cell_is_one_in_any_container():
     sums = pd.Series([CHECKSUM, None], dtype="string")
-    for cells in (sums, list(sums), [CHECKSUM, pd.NaT], [CHECKSUM, float("nan")]):
+    for cells in (sums, list(sums), [CHECKSUM, pd.NaT], [CHECKSUM, float("nan")], [CHECKSUM, np.float32("nan")]):
         columns = columns_of({"path": ["a", "b"], "checksum": cells})
         assert columns.checksums is not None
         assert list(columns.checksums) == [CHECKSUM, None]

@@ -18,6 +18,7 @@ from tests.crash.world import World
 from upload_adapters import snapshot_file
 from upload_adapters.journal_file import DirectoryJournal
 from upload_adapters.journal_reader import JournalReader
+from upload_core import events as ev
 from upload_core.delivery import Delivery
 from upload_core.errors import (
     JournalDamagedError,
@@ -26,8 +27,9 @@ from upload_core.errors import (
     JournalVersionError,
     JournalWriteError,
 )
-from upload_core.events import JournalRepaired
-from upload_core.journal import is_torn
+from upload_core.events import Event, JournalRepaired
+from upload_core.journal import encode_batch, is_torn
+from upload_core.story import Story
 
 
 @pytest.fixture(autouse=True)
@@ -467,15 +469,32 @@ def _states(world: World) -> dict[str, str]:
     return {path: str(delivery.state_of(n)) for n, path in enumerate(delivery.table.paths())}
 
 
-def test_every_forged_but_sealed_record_gives_a_typed_error(victim):
-    """The CRC finds accidents; a record that somebody made up is refused by what it says."""
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
+class Forger:
+    """Somebody who knows the seals, and writes what was never recorded at the end of a journal."""
 
-    one = victim(recording("plain"), 1 << 20)
-    [name] = one.segments
-    reader = JournalReader(one.path)
-    reader.advance()
+    def __init__(self, victim: Victim):
+        self.victim = victim
+        [self._name] = victim.segments
+        self.reader = JournalReader(victim.path)
+        self.reader.advance()
+
+    def batch(self, *events: Event) -> bytes:
+        return encode_batch(events, 1_800_000_000_000, self.reader.position)[0]
+
+    def resealed(self, data: bytes, old: bytes = b"", new: bytes = b"") -> bytes:
+        return _resealed(data, self.reader.position.crc, old, new)
+
+    def append(self, data: bytes) -> None:
+        self.victim.restore(**{self._name: self.victim.whole[self._name] + data})
+
+
+@pytest.fixture
+def forger(victim):
+    return Forger(victim(recording("plain"), 1 << 20))
+
+
+def test_every_forged_but_sealed_record_gives_a_typed_error(forger):
+    """The CRC finds accidents; a record that somebody made up is refused by what it says."""
     for forged in (
         ev.TransferStarted(0),
         ev.TransferStarted(999),
@@ -484,84 +503,52 @@ def test_every_forged_but_sealed_record_gives_a_typed_error(victim):
         ev.SessionClosed("complete"),
         ev.IndexRevised(7, "digest", 9),
     ):
-        data, _ = encode_batch([forged], 1_800_000_000_000, reader.position)
-        for line in (data, _resealed(data, reader.position.crc, b'"time":"2027', b'"time":"junk')):
-            one.restore(**{name: one.whole[name] + line})
-            assert isinstance(one.open(), JournalDamagedError), line
+        data = forger.batch(forged)
+        for line in (data, forger.resealed(data, b'"time":"2027', b'"time":"junk')):
+            forger.append(line)
+            assert isinstance(forger.victim.open(), JournalDamagedError), line
 
 
 @pytest.mark.parametrize(("what", "instead"), [(b"}\n{", b"}{"), (b"}\n{", b"}\n\n{"), (b',"kind"', b',\n"kind"')])
-def test_each_record_has_a_line_of_its_own_though_the_decoder_would_not_mind(victim, what, instead):
+def test_each_record_has_a_line_of_its_own_though_the_decoder_would_not_mind(forger, what, instead):
     """A journal that is gone on with must be readable afterwards, and other readers go by its lines."""
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
-
-    one = victim(recording("plain"), 1 << 20)
-    [name] = one.segments
-    reader = JournalReader(one.path)
-    reader.advance()
-    events = [ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0)]
-    data, _ = encode_batch(events, 1_800_000_000_000, reader.position)
-    one.restore(**{name: one.whole[name] + data})
-    assert not isinstance(one.open(), JournalError)
+    data = forger.batch(ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0))
+    forger.append(data)
+    assert not isinstance(forger.victim.open(), JournalError)
     before, _, after = data.rpartition(what)
-    one.restore(**{name: one.whole[name] + _resealed(before + instead + after, reader.position.crc, b"", b"")})
-    assert isinstance(one.open(), JournalDamagedError)
+    forger.append(forger.resealed(before + instead + after))
+    assert isinstance(forger.victim.open(), JournalDamagedError)
 
 
-def test_a_sealed_record_whose_number_cannot_be_read_is_damage(victim):
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
-
-    one = victim(recording("plain"), 1 << 20)
-    [name] = one.segments
-    reader = JournalReader(one.path)
-    reader.advance()
-    data, _ = encode_batch([ev.StopRequested("a")], 1_800_000_000_000, reader.position)
-    one.restore(**{name: one.whole[name] + _resealed(data, reader.position.crc, b'{"seq":', b'{"seq":"x')})
-    assert isinstance(one.open(), JournalDamagedError)
+def test_a_sealed_record_whose_number_cannot_be_read_is_damage(forger):
+    data = forger.batch(ev.StopRequested("a"))
+    forger.append(forger.resealed(data, b'{"seq":', b'{"seq":"x'))
+    assert isinstance(forger.victim.open(), JournalDamagedError)
 
 
-def test_a_sealed_record_of_no_time_is_damage(victim):
+def test_a_sealed_record_of_no_time_is_damage(forger):
     """Whoever mends a torn tail writes the time of the record before it; nothing was read of that one's time till then."""
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
-
-    one = victim(recording("plain"), 1 << 20)
-    [name] = one.segments
-    reader = JournalReader(one.path)
-    reader.advance()
-    events = [ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0)]
-    data, _ = encode_batch(events, 1_800_000_000_000, reader.position)
+    data = forger.batch(ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0))
     before, _, after = data.rpartition(b'"time":"2027')
-    wrong = _resealed(before + b'"time":"junk' + after, reader.position.crc, b"", b"")
+    wrong = forger.resealed(before + b'"time":"junk' + after)
     for tail in (b"", b'{"seq":'):
-        one.restore(**{name: one.whole[name] + wrong + tail})
-        assert "junk" in str(one.open())
+        forger.append(wrong + tail)
+        assert "junk" in str(forger.victim.open())
 
 
-def test_whoever_tells_of_a_sealed_record_of_no_time_says_damage(victim):
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
-    from upload_core.story import Story
-
-    one = victim(recording("plain"), 1 << 20)
-    [name] = one.segments
-    reader = JournalReader(one.path)
-    reader.advance()
-    events = [ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0)]
-    data, _ = encode_batch(events, 1_800_000_000_000, reader.position)
+def test_whoever_tells_of_a_sealed_record_of_no_time_says_damage(forger):
+    data = forger.batch(ev.FileRevised(0), ev.TransferQueued(0), ev.TransferStarted(0))
     queued = data.splitlines(keepends=True)[1]
     wrong = data.replace(queued, queued.replace(b'"time":"2027', b'"time":"\\u001b[2J'))
-    wrong = _resealed(wrong, reader.position.crc, b"", b"")
-    one.restore(**{name: one.whole[name] + wrong})
-    assert reader.advance(), "the state does not hang on it"
+    wrong = forger.resealed(wrong)
+    forger.append(wrong)
+    assert forger.reader.advance(), "the state does not hang on it"
     with pytest.raises(JournalDamagedError, match="at no time") as refused:
-        list(reader.records())
+        list(forger.reader.records())
     assert str(refused.value).isprintable()
-    story = Story(one.recorded.created, one.recorded.table)
+    story = Story(forger.victim.recorded.created, forger.victim.recorded.table)
     with pytest.raises(JournalDamagedError, match="at no time") as refused:
-        list(map(story.take, [piece for piece, _ in reader.pieces()]))
+        list(map(story.take, [piece for piece, _ in forger.reader.pieces()]))
     assert str(refused.value).isprintable()
 
 
@@ -617,29 +604,19 @@ def test_a_sealed_snapshot_of_no_time_is_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("files", [1_000_000, 2**62])
-def test_a_revision_of_more_files_than_there_can_be_takes_no_memory_for_them(victim, files):
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
-
-    one = victim(recording("plain"), 1 << 20)
-    [name] = one.segments
-    reader = JournalReader(one.path)
-    reader.advance()
-    data, _ = encode_batch([ev.IndexRevised(1, "digest", files)], 1_800_000_000_000, reader.position)
-    one.restore(**{name: one.whole[name] + data})
+def test_a_revision_of_more_files_than_there_can_be_takes_no_memory_for_them(forger, files):
+    data = forger.batch(ev.IndexRevised(1, "digest", files))
+    forger.append(data)
     too_many = f"speaks of {files} files, which is more than its file tables can hold"
     with pytest.raises(JournalDamagedError, match=too_many):
-        reader.advance()
+        forger.reader.advance()
     with pytest.raises(JournalDamagedError, match=too_many):
-        JournalReader(one.path).replay_until(lambda _: False)
-    assert too_many in str(one.open())
+        JournalReader(forger.victim.path).replay_until(lambda _: False)
+    assert too_many in str(forger.victim.open())
 
 
 @pytest.mark.parametrize("wrong", [-1, 1])
 def test_a_revision_of_another_number_of_files_than_its_table_is_damage(tmp_path, wrong):
-    from upload_core import events as ev
-    from upload_core.journal import encode_batch
-
     recorded = recording("plain")
     journal = recorded.write(tmp_path / "j")
     table = recorded.table

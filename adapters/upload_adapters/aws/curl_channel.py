@@ -118,8 +118,9 @@ class CurlChannel:
         """Wait until something happens at a socket; True if it was a wake."""
         if busy := next((each for each in reversed(self._connections) if each.under_way), None):
             timeout_s = min(timeout_s, LOOK_S)
-            # where it knows no socket to watch it answers at once
-            timeout_s = 0.0 if any(busy.multi.fdset()) and busy.multi.select(timeout_s) >= 0 else timeout_s
+            if any(busy.multi.fdset()):  # without a socket to watch it would answer at once
+                busy.multi.select(timeout_s)
+                timeout_s = 0.0
         return bool(self._waking.poll(timeout_s * 1000)) and self._drain()
 
     def _moved(self, connections: _Connections) -> list[tuple[int, StoredObject | Exception | None]]:

@@ -119,13 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (BrokenPipeError, SystemExit) as end:
-        # click's own exits: after it answered a shell that completes, and where whoever read our output has seen enough
-        if isinstance(end, SystemExit) and "_UPLOAD_CORE_COMPLETE" in os.environ:
-            return end.code if isinstance(end.code, int) else 1
-        from upload_adapters.cli.output import drop_output
+        # Whoever read our output has seen enough: click wraps it then, and exits with 1. Other exits are what they say.
+        if isinstance(end, BrokenPipeError) or type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            from upload_adapters.cli.output import drop_output
 
-        drop_output()
-        return 0
+            drop_output()
+            return 0
+        return end.code if isinstance(end.code, int) else 1
     except BaseException as error:  # noqa: BLE001 - the outermost edge: every error becomes a message and an exit code
         from upload_adapters.cli.output import refuse
 
