@@ -81,7 +81,8 @@ class Emulator:
         }
         self._log: list[LogEntry] = []
         self._log_lock = threading.Lock()
-        self._closing = threading.Event()
+        self._closed = False
+        self._over = threading.Event()
         self._server = _Server(self, port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="emulator", daemon=True)
         self._thread.start()
@@ -138,7 +139,12 @@ class Emulator:
             ]
 
     def reset(self) -> None:
-        """Forget buckets, parameters, functions, faults and log, and turn every setting back; credentials stay."""
+        """Forget buckets, parameters, functions, faults and log, and turn every setting back; credentials stay.
+
+        A request that a fault still keeps waiting is cut, and no log will know of it: whoever sent it is over.
+        """
+        over, self._over = self._over, threading.Event()
+        over.set()
         with self.store.lock:
             self.store.buckets.clear()
         self.parameters.values.clear()
@@ -156,8 +162,9 @@ class Emulator:
 
     def close(self) -> None:
         """Stop answering; requests under way are cut. May be called twice."""
-        if not self._closing.is_set():
-            self._closing.set()
+        if not self._closed:
+            self._closed = True
+            self._over.set()
             self.faults.release()
             self.tasks.kill_all()
             self._server.shutdown()
@@ -214,6 +221,8 @@ class Emulator:
         return query_error(error) if request.service == "sts" else json_error(error)
 
     def record(self, request: Request, status: int, code: str, fault: str) -> None:
+        if request.over.is_set():
+            return
         secret = ("authorization", "x-amz-security-token", "x-amz-s3session-token")
         headers = {name: value for name, value in request.headers.items() if name not in secret}
         with self._log_lock:
@@ -234,9 +243,10 @@ class Emulator:
                 )
             )
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass, but not beyond the end of the emulator."""
-        self._closing.wait(seconds)
+    @property
+    def over(self) -> threading.Event:
+        """Set as soon as the requests of now have nobody any more who waits for them."""
+        return self._over
 
     # --- control over HTTP, for an emulator in another process ------------------------------------
 
@@ -350,7 +360,11 @@ class _Connection(BaseHTTPRequestHandler):
         emulator = self.server.emulator
         path, query = split_target(self.path)
         request = Request(
-            self.command, path, query, {name.lower(): value.strip() for name, value in self.headers.items()}
+            self.command,
+            path,
+            query,
+            {name.lower(): value.strip() for name, value in self.headers.items()},
+            over=emulator.over,
         )
         if path.startswith("/_"):
             self._control(emulator, request)
@@ -373,13 +387,12 @@ class _Connection(BaseHTTPRequestHandler):
         if kind == "corrupt" and request.body:
             middle = len(request.body) // 2
             request.body = request.body[:middle] + bytes([request.body[middle] ^ 1]) + request.body[middle + 1 :]
-        if fault is not None and kind == "hang":
-            emulator.wait(fault.seconds)
-            raise _HangUpError
-        if fault is not None and kind == "late":
-            emulator.wait(fault.seconds)
+        if fault is not None and kind in ("hang", "late"):
+            request.over.wait(fault.seconds)
         if fault is not None and kind == "held":
             emulator.faults.wait_for_release(fault)
+        if kind == "hang" or request.over.is_set():
+            raise _HangUpError
         if fault is not None and kind == "refused":
             response = emulator.refuse(request, fault.error())
         elif fault is not None and kind == "error_in_200":
@@ -393,7 +406,7 @@ class _Connection(BaseHTTPRequestHandler):
             response = emulator.answer(request)
         if fault is not None and kind in ("lost", "hang_after"):
             if kind == "hang_after":
-                emulator.wait(fault.seconds)
+                request.over.wait(fault.seconds)
             raise _HangUpError
         emulator.record(request, response.status, response.code, kind)
         self._send(response, cut=kind == "truncated")

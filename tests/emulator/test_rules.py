@@ -1012,6 +1012,18 @@ def test_a_reset_forgets_everything_but_credentials(aws, s3):
     assert (aws.log(), aws.faults.listing(), aws.store.buckets, aws.settings.skew_s) == ([], [], {}, 0.0)
 
 
+@pytest.mark.parametrize("kind", ["hang", "hang_after", "late", "held"])
+def test_a_reset_cuts_what_still_waits_and_the_next_test_reads_nothing_of_it(aws, kind):
+    fault = aws.order(Fault(kind, operation="PutObject", seconds=60))
+    with socket.create_connection(("127.0.0.1", int(aws.url.rpartition(":")[2])), timeout=20) as connection:
+        connection.sendall(f"PUT /{PLAIN}/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na".encode())
+        while not fault.fired:
+            time.sleep(0.01)
+        aws.reset()
+        assert connection.recv(10) == b""
+    assert aws.log() == []
+
+
 def test_it_runs_as_a_process_and_is_controlled_over_http():
     command = f"{sys.executable} -c 'import json, sys; print(json.dumps(json.load(sys.stdin)[\"a\"]))'"
     argv = [

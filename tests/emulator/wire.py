@@ -1,6 +1,7 @@
 """Requests and answers as values, and the XML and dates that S3 speaks."""
 
 import email.utils
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -36,6 +37,8 @@ class Request:
     access_key: str = ""
     deletions_seen: int = 0
     """How often the key had been deleted when the request arrived; more at its end is a conflict."""
+    over: threading.Event = attrs.field(factory=threading.Event)
+    """Set when nobody waits for this request any more: the emulator was reset or closed."""
 
 
 @attrs.define
