@@ -126,7 +126,11 @@ def test_after_a_power_cut_what_was_told_is_there_and_the_same_command_goes_on(
             assert ended.killed or at > 260, f"{ended.code}: {ended.stderr}"
             made[0] += ended.killed
             disk.mount_again()
-            demand_kept(place, ended)
+            try:
+                demand_kept(place, ended)
+            except AssertionError as error:
+                error.add_note(f"the power was cut at call {at} of seed {number}")
+                raise
             resume(fork, place)
             judge(place)
             shutil.rmtree(place.root)

@@ -114,7 +114,8 @@ class Cell:
 
     def __init__(self, server, root, monkeypatch, kind: Kind) -> None:
         self.aws, self.proxy = server
-        self.kind, self.said = kind, ""
+        self.kind = kind
+        self.said: list[str] = []
         self.aws.reset()
         self.proxy.order = None
         for name, value in {**self.aws.environment(), "AWS_ENDPOINT_URL": self.proxy.url}.items():
@@ -171,7 +172,7 @@ class Cell:
             except UploadClientError:
                 pass  # its exit code says which
             codes.append(client.summary().exit_code)
-            self.said = client.summary().message
+            self.said.append(client.summary().message)
             if codes[-1] == 0:
                 return order, sessions, codes
             make = self.resumed
@@ -191,9 +192,8 @@ class Cell:
 
     def judge(self, sessions: int) -> None:
         judge_archive(self.archive, sessions=sessions + self.kind.resumed)
-        if (
-            "ExpiredToken" not in self.said
-        ):  # for want of credentials the last things were not given back, and it said so
+        # For want of credentials the last things were not given back, and it said so.
+        if "ExpiredToken" not in "".join(self.said[-1:]):
             assert self.aws.open_uploads() == []
             assert self.archive.control.found(self.archive.keys.client_lock) is None
 
@@ -240,7 +240,7 @@ def meet(server, root, patch, kind: str, fault: Fault) -> tuple[int, list[int]]:
     try:
         order, sessions, codes = cell.deliver(fault)
         assert order.met == 1, f"{kind} x {fault}: no such request was made"
-        assert set(codes) <= {0, 5, 6, 8}, f"{kind} x {fault}: {codes}"
+        assert set(codes) <= {0, 5, 6, 8}, f"{kind} x {fault}: {codes}, {cell.said}"
         assert order.came <= ATTEMPTS + 40 * sessions, f"{kind} x {fault}: {order.came} requests"
         cell.judge(sessions)
     except AssertionError as error:
