@@ -234,8 +234,16 @@ def _disk_full(desk: Desk) -> None:
 
 def _no_archive(desk: Desk) -> None:
     (desk.root / "archive").write_text("a file where the directory should be")
-    with desk.client() as client:
-        client.connect()
+    desk.client()
+
+
+def _name_taken(desk: Desk) -> None:
+    from upload_core.attempt import FreeAttempt
+
+    ports = desk.client()._ports  # as below
+    (desk.root / "archive" / "m31-1-staging" / "a.fits").mkdir(parents=True)
+    with ports.source.open("a.fits") as body:
+        ports.archive.put("a.fits", body, checksum=None, attempt=FreeAttempt())
 
 
 def _wrong_checksum(desk: Desk) -> None:
@@ -436,6 +444,13 @@ CASES = (
     ),
     Case(
         E.ConfigurationError,
+        "there can be no archive where one is named",
+        _no_archive,
+        ("no archive can be at", "is no directory", "--to file:///DIR"),
+        "Likewise where this user may not write; nothing has been begun by then.",
+    ),
+    Case(
+        E.ConfigurationError,
         "the label belongs to another delivery",
         _label,
         ("label.yaml", "is for another delivery", "name the right label"),
@@ -597,9 +612,9 @@ CASES = (
     ),
     Case(
         E.ArchiveError,
-        "a local archive is no directory",
-        _no_archive,
-        ("the control bucket", "a part of its path is a file", "move that away"),
+        "a file cannot have its name in a local archive",
+        _name_taken,
+        ("a.fits", "a directory has that name", "move it away"),
     ),
     Case(
         E.ChecksumMismatchError,

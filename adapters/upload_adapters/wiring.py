@@ -69,6 +69,8 @@ class Place:
     settings: Mapping[str, str] = attrs.field(factory=dict)
     sources: Mapping[str, Callable[[str], Source]] = attrs.field(factory=dict)
     """By scheme: sources that this archive reads as its own identity; others are opened as without a delivery."""
+    demand_usable: Callable[[], None] = lambda: None
+    """Raises `ConfigurationError` if no delivery can begin there, as far as a look without a request tells."""
     jobs: Callable[[Source, Dispatcher], Dispatcher] | None = None
     """Leaves copies to a service of the archive, all else to the dispatcher beside; None if there is no such service."""
 
@@ -96,6 +98,7 @@ def _local_place(url: str, request: WiringRequest, check: Check | None) -> Place
         pipeline=DirectoryPipeline(places, check=check, lock_staleness_s=limits.lock_staleness_s),
         identity=OperatingSystemIdentity(),
         limits=limits,
+        demand_usable=places.demand_usable,
     )
 
 
@@ -204,6 +207,7 @@ def wire(request: WiringRequest) -> Ports:
     else:
         demand_no_settings(request.settings, to)
         place = _scheme_of(to).place(to, request, check)
+    place.demand_usable()
     return _assembled(place, request, _source_for(place, request.source), journal, label, settings, console)
 
 

@@ -279,11 +279,31 @@ def test_resume_without_a_journal_is_a_usage_error(desk):
     assert last_json(done.stdout)["outcome"] == "refused"
 
 
-def test_an_archive_that_cannot_be_written_is_exit_code_8(desk):
+def test_an_archive_that_can_never_be_is_exit_code_2_and_leaves_no_journal(desk):
     (desk.root / "archive").write_text("a file, no directory")
     done = desk.run(*desk.deliver, "--json")
-    assert done.returncode == 8, (done.stdout, done.stderr)
-    assert last_json(done.stdout)["exit_code"] == 8
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert last_json(done.stdout)["exit_code"] == 2
+    assert "is no directory; name another directory with --to" in done.stderr
+    assert not desk.journal.exists()
+
+
+def test_an_archive_that_was_replaced_by_a_file_is_exit_code_2_and_told_once(desk):
+    damaged = next(path for path in desk.data.rglob("*") if path.is_file())
+    right = damaged.read_bytes()
+    damaged.write_bytes(bytes(len(right)))
+    assert desk.run(*desk.deliver).returncode == 1
+    damaged.write_bytes(right)
+    (desk.root / "archive").rename(desk.root / "archive before")
+    (desk.root / "archive").write_text("a file, no directory")
+    done = desk.run("resume", str(desk.journal))
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stderr.count("a part of its path is a file; move that away") == 1, done.stderr
+    assert "crashed" not in done.stdout + done.stderr
+    (desk.root / "archive").unlink()
+    (desk.root / "archive before").rename(desk.root / "archive")
+    assert desk.run("resume", str(desk.journal)).returncode == 0
+    assert desk.equal()
 
 
 def test_duplicates_by_case_need_permission(desk):

@@ -1,6 +1,5 @@
 """The command line explains itself, quickly."""
 
-import resource
 import subprocess
 import sys
 
@@ -36,26 +35,18 @@ def test_the_overview_names_every_command_with_its_help(capsys):
         assert row.help in shown
 
 
-def test_the_overview_imports_nothing_but_click():
-    code = (
-        "import sys; from upload_adapters.cli import main; main(['--help']);"
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment()
-    )
+def imported_by(code: str) -> set[str]:
+    code += "; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=ROOT, env=environment())
+    return set(done.stdout.decode().splitlines()[-1].split())
+
+
+def test_the_overview_imports_little_but_click():
+    """What it costs is measured by `benchmarks/`; here it is what is loaded, which no busy machine changes."""
+    beside_click = imported_by("from upload_adapters.cli import main; main(['--help'])") - imported_by("import click")
     heavy = {"upload_core", "rich", "boto3", "narwhals", "pyarrow", "attrs", "attr", "msgspec", "transitions"}
-    assert heavy & set(done.stderr.split()) == set()
-
-
-def test_the_overview_costs_at_most_150_ms_of_cpu():
-    costs = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([*COMMAND, "--help"], check=True, capture_output=True, cwd=ROOT, env=environment())
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(costs) <= 0.15, costs
+    assert heavy & {name.partition(".")[0] for name in beside_click} == set()
+    assert len(beside_click) <= 20, sorted(beside_click)
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["plan"], ["deliver", "--jobs", "0"], ["index", "--frob"]])

@@ -40,6 +40,21 @@ def test_wiring_writes_nothing(data):
     assert sorted(os.listdir(data.parent)) == ["data"]
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_archive_that_cannot_be_is_refused_before_there_is_a_journal(data, place):
+    (data.parent / "file").write_text("in the way")
+    with pytest.raises(ConfigurationError, match=r"no archive can be at '.*': '.*/file' is no directory; name another"):
+        wiring.wire(request(data, to=f"file://{data.parent}/{place}"))
+
+
+@pytest.mark.parametrize("made", ["", "archive", "archive/d-1-staging"])
+def test_an_archive_that_may_not_be_written_is_refused_before_there_is_a_journal(data, monkeypatch, made):
+    (data.parent / made).mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != str(data.parent / made))
+    with pytest.raises(ConfigurationError, match="this user may not write to .*; give this user access, or name"):
+        wiring.wire(request(data))
+
+
 def test_the_archives_name_is_a_url_that_names_the_same_place_again(data):
     odd = data.parent / "a b%20ü"
     ports = wiring.wire(request(data, to=f"file://{data.parent}/x/../a%20b%2520%C3%BC"))

@@ -18,7 +18,7 @@ import attrs
 from upload_core.errors import ArchiveError, OffsetConflictError, PreconditionFailedError
 from upload_core.ports import ControlBucket, ObjectInfo
 
-from .disk import Tree, explained, lock, make_durable_directory, open_plain_file, parts_of, sync, write_all
+from .disk import Tree, explained_place, lock, make_durable_directory, open_plain_file, parts_of, sync, write_all
 from .temporary import TemporaryFiles
 
 PRIVATE: Final = ".upload-core"
@@ -85,7 +85,7 @@ class DirectoryControlBucket:
                 return None
             info = self._info(key, fd)
             chunks = []
-            with explained(self._named(key)):
+            with explained_place(self._named(key)):
                 while start < info.size:
                     chunk = os.pread(fd, min(info.size - start, 1 << 24), start)
                     if not chunk:
@@ -96,7 +96,7 @@ class DirectoryControlBucket:
 
     def put(self, key: str, data: bytes, *, if_match: str | None = None, if_absent: bool = False) -> ObjectInfo:
         parts = self._parts(key)
-        with explained(self._named(key)), self._temporary.file() as (fd, path):
+        with explained_place(self._named(key)), self._temporary.file() as (fd, path):
             write_all(fd, data)
             sync(fd)
             with self._locked(key) as note, self._tree.parent(parts, create=True) as parent:
@@ -117,7 +117,7 @@ class DirectoryControlBucket:
     def append(self, key: str, data: bytes, *, offset: int) -> ObjectInfo:
         parts = self._parts(key)
         with (
-            explained(self._named(key)),
+            explained_place(self._named(key)),
             self._locked(key) as note,
             self._tree.parent(parts, create=True) as parent,
         ):
@@ -156,7 +156,7 @@ class DirectoryControlBucket:
         parts = self._parts(key)
         if not os.path.isdir(self.root):
             return
-        with explained(self._named(key)), self._locked(key):
+        with explained_place(self._named(key)), self._locked(key):
             try:
                 with self._tree.parent(parts) as parent:
                     found = self._look(parts[-1], parent)
@@ -173,7 +173,7 @@ class DirectoryControlBucket:
     @contextlib.contextmanager
     def _open(self, key: str) -> Iterator[int | None]:
         parts = self._parts(key)
-        with explained(self._named(key)):
+        with explained_place(self._named(key)):
             try:
                 with self._tree.parent(parts) as parent:
                     fd = open_plain_file(parts[-1], parent)
@@ -186,7 +186,7 @@ class DirectoryControlBucket:
                 os.close(fd)
 
     def _info(self, key: str, fd: int) -> ObjectInfo:
-        with explained(self._named(key)):
+        with explained_place(self._named(key)):
             size = self._visible_size(key, fd)
             return _object_info(os.fstat(fd), size)
 

@@ -15,7 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from upload_core.errors import ArchiveError, ArchiveUnavailableError
+from upload_core.errors import ArchiveError, ArchiveUnavailableError, ConfigurationError
+from upload_core.text import printable
 
 LOCK_WAIT_S: Final = 10.0
 """Who holds a lock does so for milliseconds; whoever holds it longer was stopped or hangs, and is not waited for."""
@@ -29,6 +30,7 @@ _PASSING: Final = {
     errno.EROFS: "it is mounted read-only; mount it for writing, then resume",
     errno.ESTALE: "the network file system lost it; mount it again, then resume",
     errno.ENOENT: "it disappeared; bring it back, then resume",
+    errno.ENOLCK: "its file system gives no locks; see to its lock service, then resume",
 }
 _FINAL: Final = {
     errno.EACCES: "permission denied; give this user access, then resume",
@@ -43,7 +45,18 @@ _FINAL: Final = {
     errno.EINVAL: "the file system does not allow that name; rename the file and index it again",
     errno.EILSEQ: "the file system does not allow that name; rename the file and index it again",
     errno.EXDEV: "it is a mount point of its own; mount the directory above it instead",
+    errno.ENOSYS: "its file system has no locks (flock); use a directory of another one",
+    errno.EOPNOTSUPP: "its file system has no locks (flock); use a directory of another one",
 }
+_NO_PLACE: Final = {
+    errno.EACCES: "this user may not use it; give this user access, or use another directory",
+    errno.EPERM: "this user may not use it; give this user access, or use another directory",
+    errno.ENOTDIR: "a part of its path is a file; move that away, or use another directory",
+    errno.ENAMETOOLONG: "its name is longer than the file system allows; use another directory",
+    errno.EINVAL: "the file system does not allow that name; use another directory",
+    errno.EILSEQ: "the file system does not allow that name; use another directory",
+}
+"""What `_FINAL` says of a file, said of a place that the delivery as a whole needs."""
 
 
 def archive_error(what: str, error: OSError) -> ArchiveError:
@@ -62,6 +75,40 @@ def explained(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise archive_error(what, error) from error
+
+
+@contextlib.contextmanager
+def explained_place(what: str) -> Iterator[None]:
+    """As `explained`, for what the delivery as a whole needs: what waiting does not mend is a `ConfigurationError`."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0
+        if number in _FINAL:
+            raise ConfigurationError(f"{what}: {_NO_PLACE.get(number) or _FINAL[number]}") from error
+        raise archive_error(what, error) from error
+
+
+def demand_usable(path: str) -> None:
+    """Raises `ConfigurationError` if nothing can be made at `path` by this user; makes nothing to find out.
+
+    What may pass, such as a disk that is mounted read-only for now, is no matter of configuration.
+    """
+    above = path
+    while not os.path.lexists(above) and os.path.dirname(above) != above:
+        above = os.path.dirname(above)
+    where = f"no archive can be at {printable(path, 300)!r}"
+    another = "name another directory with --to file:///DIR (to=... in a program)"
+    if not os.path.isdir(above):
+        raise ConfigurationError(f"{where}: {printable(above, 300)!r} is no directory; {another}")
+    try:
+        read_only = os.statvfs(above).f_flag & os.ST_RDONLY
+    except OSError:
+        return  # whoever uses it will hear why
+    if not read_only and not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigurationError(
+            f"{where}: this user may not write to {printable(above, 300)!r}; give this user access, or {another}"
+        )
 
 
 def sync(fd: int) -> None:
@@ -184,8 +231,14 @@ def make_durable_directory(path: str) -> None:
             break
         path = above
     for directory in reversed(missing):
-        with contextlib.suppress(FileExistsError):
+        try:
             os.mkdir(directory)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            if os.path.isdir(os.path.dirname(directory)):  # as in /proc
+                raise PermissionError(errno.EPERM, "no directory can be made here", directory) from None
+            raise
         sync_directory(os.path.dirname(directory))
     if not missing:
         # Somebody made it; whether they made it durable is not known.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from upload_core.errors import ConfigurationError, PipelineError, PreconditionFailedError
 from upload_core.ports import Pipeline
 
-from .disk import ProcessLock, explained
+from .disk import ProcessLock, explained_place
 from .places import LOCAL_LIMITS, LocalPlaces
 from .validator import CLIENT_SILENCE_S, KEEPALIVE_INTERVAL_S, Check, DirectoryValidator, validator_lock
 
@@ -74,7 +74,7 @@ class DirectoryPipeline:
                 return "this run was started before"
             if self.is_running():
                 return "a validation task is already running for this transfer"
-            with explained("the local validator"):
+            with explained_place("the local validator"):
                 waiting = self._waiting.is_held()
             if waiting:
                 self._ask(agent_id, idempotency_key)
@@ -86,7 +86,7 @@ class DirectoryPipeline:
             return message
 
     def is_running(self) -> bool:
-        with explained("the local validator"):
+        with explained_place("the local validator"):
             return self._running.is_held()
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ def run_validator(
     ending = ending or threading.Event()
     control, key = places.control(), _request_key(places)
     waiting = _waiting_lock(places)
-    with explained("the local validator"):
+    with explained_place("the local validator"):
         if not waiting.acquire(wait_s=1.0):
             raise ConfigurationError("another process waits to validate this delivery already; one is enough")
     sessions = 0

@@ -13,6 +13,7 @@ from upload_core.wire import Keys
 
 from .archive import DirectoryArchive
 from .control import DirectoryControlBucket
+from .disk import demand_usable
 
 LOCAL_LIMITS: Final = Limits(
     poll_interval_s=0.05,  # a look costs 50 us here, a person notices 100 ms
@@ -65,6 +66,11 @@ class LocalPlaces:
     def control_root(self) -> str:
         """The directory of the control objects."""
         return os.path.join(self.directory, f"{self.dataset}-{self.delivery_id}-control")
+
+    def demand_usable(self) -> None:
+        """Raises `ConfigurationError` if this user cannot make or write them; nothing is made to find out."""
+        for root in (self.control_root, self.archive_root):
+            demand_usable(root)
 
     def archive(self) -> DirectoryArchive:
         """The transfer bucket; nothing is made before it is written to."""

@@ -1,5 +1,7 @@
 """A directory as control bucket, beyond the contract: races between processes, killed writers, power cuts."""
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ import textwrap
 import pytest
 
 from upload_adapters.local import DirectoryControlBucket
-from upload_core.errors import ArchiveError, ArchiveUnavailableError, OffsetConflictError
+from upload_core.errors import ArchiveError, ArchiveUnavailableError, ConfigurationError, OffsetConflictError
 
 KEY = "log/client_staging"
 
@@ -57,9 +59,44 @@ def test_a_link_is_not_followed(control, root, tmp_path):
     control.put("log/other", b"")
     (tmp_path / "outside").write_bytes(b"precious\n")
     (root / "log" / "client_staging").symlink_to(tmp_path / "outside")
-    with pytest.raises(ArchiveError, match="symbolic link"):
+    with pytest.raises(ConfigurationError, match="symbolic link"):
         control.append(KEY, b"row\n", offset=9)
     assert (tmp_path / "outside").read_bytes() == b"precious\n"
+
+
+@pytest.mark.parametrize("call", ["look", "put", "append"])
+def test_a_place_that_can_never_be_is_no_outage_and_no_crash(tmp_path, call):
+    (tmp_path / "file").write_text("in the way")
+    calls = {
+        "look": lambda control: control.head("lock/client"),
+        "put": lambda control: control.put("lock/client", b"me"),
+        "append": lambda control: control.append(KEY, b"row\n", offset=0),
+    }
+    with pytest.raises(ConfigurationError, match="a part of its path is a file; move that away, or use another dir"):
+        calls[call](DirectoryControlBucket(tmp_path / "file" / "control"))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
+def test_a_file_system_that_makes_no_directories_is_no_disk_that_disappeared():
+    with pytest.raises(ConfigurationError, match="this user may not use it"):
+        DirectoryControlBucket("/proc/archive/control").put("lock/client", b"me")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSYS, ConfigurationError),
+        (errno.EOPNOTSUPP, ConfigurationError),
+        (errno.ENOLCK, ArchiveUnavailableError),
+    ],
+)
+def test_a_file_system_without_locks_is_named_as_such(control, monkeypatch, number, expected):
+    def refused(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.raises(expected, match="its file system (has|gives) no locks"):
+        control.put("lock/client", b"me")
 
 
 # ── killed writers ───────────────────────────────────────────────────────────────────────────────
