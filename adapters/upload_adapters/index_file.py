@@ -22,6 +22,8 @@ from upload_core.index_header import COLUMNS, refuse_near_miss
 from upload_core.text import printable
 
 _ROWS: Final = 10_000  # a batch: large enough that per-batch work does not count, a few MB at most
+_HEADER_MAX: Final = 64 * 1024
+"""Characters in which a header ends."""
 _SUFFIXES_OF_PARQUET: Final = (".parquet", ".pq")
 
 
@@ -63,6 +65,22 @@ def write_index(path: str | os.PathLike[str], columns: IndexColumns) -> None:
     else:
         chunks = _csv_lines(cells)
     write_durably(Path(path), chunks, mode=0o666)  # less the umask: an index is no secret
+
+
+def is_index(path: str) -> bool:
+    """Whether the file has the one column that an index must have; raises `OSError`."""
+    if Path(path).suffix.lower() in _SUFFIXES_OF_PARQUET:
+        pyarrow, parquet = _pyarrow()
+        try:
+            return "path" in parquet.read_schema(path).names
+        except pyarrow.ArrowException:
+            return False
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+        line = file.readline(_HEADER_MAX)
+    try:
+        return "path" in next(csv.reader([line]), [])
+    except csv.Error:
+        return False
 
 
 # --- CSV -----------------------------------------------------------------------------------------

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from upload_adapters.durable import write_all
+from upload_adapters.outputs import begins_with, place_of
 from upload_core import UploadClient
 from upload_core import events as ev
 from upload_core.delivery import Delivery
+from upload_core.errors import ConfigurationError
 from upload_core.journal import Record
 
 EVERY_S: Final = 5.0
 """A scrape is rarely more often than this."""
+IS_METRICS: Final = begins_with(b"# HELP upload_core_files ")
+"""What an earlier file is known by, which a new one may replace."""
 
 
 def exposition(delivery: Delivery, bytes_sent: int) -> str:
@@ -64,7 +68,7 @@ class MetricsFile:
     ) -> None:
         self.trouble = ""
         self._client = client
-        self._path = Path(path)
+        self._path = os.fspath(path)
         self._monotonic = monotonic
         self._due_s = 0.0
         self.unsubscribe = client.subscribe(self._told)
@@ -76,20 +80,22 @@ class MetricsFile:
             self.write()
 
     def write(self) -> None:
-        """Write it now: whole or not at all, so that no scrape reads half a file."""
+        """Write it now: whole or not at all, so that no scrape reads half a file, and over nothing but one of ours."""
         text = exposition(self._client.delivery, self._client.bytes_sent)
         temporary: Path | None = None
         try:
-            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+            path = Path(place_of(self._path, "the metrics file", IS_METRICS))
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
             try:
                 write_all(fd, text.encode())
             finally:
                 os.close(fd)
-            os.replace(temporary, self._path)
-        except (OSError, ValueError) as error:  # a path without a name is a ValueError of pathlib
-            reason = error.strerror if isinstance(error, OSError) else error
-            self.trouble = f"{self._path} cannot be written: {reason}"
+            os.replace(temporary, path)
+        except ConfigurationError as error:
+            self.trouble = str(error)
+        except OSError as error:
+            self.trouble = f"the metrics file {self._path} cannot be written: {error.strerror or error}"
             if temporary is not None:
                 with suppress(OSError):
                     temporary.unlink()

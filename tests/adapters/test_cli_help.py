@@ -6,7 +6,7 @@ import sys
 import click
 import pytest
 
-from tests.command_line import COMMAND, ROOT, environment
+from tests.command_line import ROOT, environment
 from upload_adapters.cli import COMMANDS, cli, main
 
 

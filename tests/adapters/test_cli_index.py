@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from tests.command_line import COMMAND, Desk, environment, last_json
+from upload_adapters.index_file import read_index
 
 
 @pytest.fixture
@@ -173,6 +176,25 @@ def test_a_place_where_no_index_can_be_is_refused_before_anything_is_read(desk, 
     assert "cannot be written" in done.stderr
     assert not list(desk.root.rglob("*.checksums"))
     assert stat.S_ISFIFO((desk.root / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["data/file 00.txt", "notes.csv", "table.parquet"])
+def test_a_file_that_is_no_index_is_never_replaced_by_one(desk, name):
+    (desk.root / "notes.csv").write_bytes(b"star,magnitude\nVega,0.03\n")
+    pyarrow.parquet.write_table(pyarrow.table({"star": ["Vega"]}), desk.root / "table.parquet")
+    before = (desk.root / name).read_bytes()
+    done = desk.run("index", "data", "-o", name)
+    assert done.returncode == 2, done.stderr
+    assert "what is there is no index of ours; move it away, or name another file" in done.stderr
+    assert (desk.root / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["index.csv", "index.parquet", "empty.csv"])
+def test_an_index_that_is_there_is_replaced_and_so_is_an_empty_file(desk, name):
+    (desk.root / "empty.csv").touch()
+    for _ in range(2):
+        assert desk.run("index", "data", "-o", name).returncode == 0
+    assert len(read_index(desk.root / name).paths) == len(list(desk.data.rglob("*.*")))
 
 
 def test_an_index_that_is_a_link_is_written_where_it_leads(desk):

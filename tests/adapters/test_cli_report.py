@@ -48,10 +48,19 @@ def test_a_journal_that_is_named_twice_is_told_once(journal, capsys):
 
 def test_a_report_replaces_the_one_before_and_changes_nothing_in_the_journal(journal):
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in journal.iterdir()}
-    Path("report.html").write_text("an older one")
-    assert main(["report", "journal"]) == 0
+    for _ in range(2):  # the second time there is an older one
+        assert main(["report", "journal"]) == 0
     assert Path("report.html").read_text().startswith("<!doctype html>")
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in journal.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["page.html", "page.receipt.ndjson"])
+def test_a_file_that_is_no_report_is_never_replaced_by_one(journal, capsys, name):
+    Path(name).write_text("<!doctype html><title>Somebody else's</title>")
+    assert main(["report", "journal", "-o", "page.html"]) == 2
+    assert f"{name} cannot be written: what is there is no re" in capsys.readouterr().err
+    assert Path(name).read_text() == "<!doctype html><title>Somebody else's</title>"
+    assert len([path for path in Path().iterdir() if path.name.startswith("page")]) == 1
 
 
 @pytest.mark.parametrize(
@@ -69,13 +78,14 @@ def test_what_cannot_work_is_a_usage_error_that_says_why(journal, capsys, argume
 
 
 def test_a_damaged_journal_is_exit_code_7_and_leaves_the_page_that_was_there(journal):
+    assert main(["report", "journal"]) == 0
+    before = Path("report.html").read_text()
     segment = journal / "events-000001.ndjson"
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 4
     segment.write_bytes(data)
-    Path("report.html").write_text("an older one")
     assert main(["report", "journal"]) == 7
-    assert Path("report.html").read_text() == "an older one"
+    assert Path("report.html").read_text() == before
 
 
 def test_an_unfinished_last_batch_is_said_and_no_damage(journal):

@@ -41,6 +41,18 @@ def test_a_place_that_cannot_be_written_harms_nothing(tmp_path):
     assert "cannot be written" in kept.trouble
 
 
+def test_a_file_of_others_is_left_alone_and_one_of_ours_is_replaced(tmp_path):
+    (tmp_path / "m.prom").write_text("node_load1 0.5\n")
+    kept = MetricsFile(World(bad=[]).client(), tmp_path / "m.prom")
+    kept.write()
+    assert "is no metrics file of ours; move it away" in kept.trouble
+    assert (tmp_path / "m.prom").read_text() == "node_load1 0.5\n"
+    (tmp_path / "m.prom").unlink()
+    for _ in range(2):
+        kept.write()
+        assert kept.trouble == ""
+
+
 def test_nothing_is_left_beside_a_place_that_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "directory").mkdir()

@@ -50,8 +50,8 @@ def test_an_archive_that_cannot_be_is_refused_before_there_is_a_journal(data, pl
 @pytest.mark.parametrize("made", ["", "archive", "archive/d-1-staging"])
 def test_an_archive_that_may_not_be_written_is_refused_before_there_is_a_journal(data, monkeypatch, made):
     (data.parent / made).mkdir(parents=True, exist_ok=True)
-    monkeypatch.setattr(os, "access", lambda path, mode: path != str(data.parent / made))
-    with pytest.raises(ConfigurationError, match="this user may not write to .*; give this user access, or name"):
+    monkeypatch.setattr(os, "access", lambda path, _: path != str(data.parent / made))
+    with pytest.raises(ConfigurationError, match=r"this user may not write to .*; give this user access, or name"):
         wiring.wire(request(data))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,8 @@ from upload_adapters.cli.output import files, size
 from upload_adapters.cli.reading import CHECKSUMS
 from upload_adapters.console import TerminalConsole
 from upload_adapters.durable import unfinished
-from upload_adapters.index_file import write_index
+from upload_adapters.index_file import is_index, write_index
+from upload_adapters.outputs import place_of
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.wiring import JOURNALS
 from upload_core.errors import ConfigurationError
@@ -56,7 +56,8 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
     out, with exit code 1. The index itself and directories of journals are not part of the data.
     """
     console = TerminalConsole(quiet=quiet)
-    output = None if output is None else _place_of(output)
+    if output is not None:
+        output = place_of(output, "the index", is_index, otherwise=", or leave out -o to have it on standard output")
     cache = ChecksumCache(_beside(output)) if output is not None and with_checksums else None
     with DirectorySource(source) as root:
         scan = root.scan(_own_files(root.name, output))
@@ -103,22 +104,6 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
     told = f"{files(len(columns.paths))}, {size(sum(s for s in columns.sizes or () if isinstance(s, int)))}"
     console.message(told + (f"; {believed:,} unchanged, not read again" if believed else ""), "info")
     return 1 if left_out else 0
-
-
-def _place_of(output: str) -> str:
-    """The file itself that a link may lead to; raises `ConfigurationError`, before anything is read, where none can be."""
-    place = os.path.realpath(output)
-    directory = os.path.dirname(place)
-    wrong = ""
-    if os.path.lexists(place) and not os.path.isfile(place):
-        wrong = "that is no plain file; name one, or leave out -o to have the index on standard output"
-    elif not os.path.isdir(directory):
-        wrong = f"{printable(directory, 300)} is no directory; make it first, or name another place"
-    elif not os.access(directory, os.W_OK | os.X_OK):
-        wrong = f"this user may not write to {printable(directory, 300)}; name another place"
-    if wrong:
-        raise ConfigurationError(f"the index {printable(output, 300)} cannot be written: {wrong}")
-    return place
 
 
 def _beside(output: str) -> Path:

@@ -32,13 +32,16 @@ def command(journals: tuple[str, ...], output: str, as_json: bool) -> int:
     CRC32, etag and verdict; `verify --receipt` compares the archive with it, without the journal. Several journals make
     one page, for a delivery that was split in disjoint indexes. Also works while the delivery runs.
     """
-    from upload_adapters.report.page import demand_jinja, write_report
+    from upload_adapters.outputs import place_of
+    from upload_adapters.report.page import IS_PAGE, IS_RECEIPT, demand_jinja, receipt_path, write_report
     from upload_adapters.report.reading import Reading, read
 
     demand_jinja()
     page = Path(output)
     if page.is_dir():
         raise click.UsageError(f"{output} is a directory; name the file to write, for example {output}/report.html")
+    place_of(page, "the report", IS_PAGE)
+    place_of(receipt_path(page), "the receipt", IS_RECEIPT)
     readings: list[Reading] = []
     standings: list[Standing] = []
     found, others = journals_among(list(map(os.path.normpath, journals)))

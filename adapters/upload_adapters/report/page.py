@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from upload_adapters.durable import write_durably
+from upload_adapters.outputs import begins_with
 from upload_adapters.report import receipt as receipts
 from upload_adapters.report.answers import Standing
 from upload_adapters.report.reading import Reading
@@ -18,6 +19,9 @@ from upload_core.text import printable
 EMBEDDED_MAX: Final = 256 * 1024
 """Bytes of a receipt that the page holds itself; a longer one is beside it only."""
 SUFFIX: Final = ".receipt.ndjson"
+IS_PAGE: Final = begins_with(b"<!doctype html>", b'<meta name="generator" content="upload-core ')
+IS_RECEIPT: Final = begins_with(b'{"receipt":"upload-core",')
+"""What an earlier report is known by, which a new one may replace."""
 
 
 def receipt_path(page: Path) -> Path:

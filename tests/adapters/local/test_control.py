@@ -78,7 +78,7 @@ def test_a_place_that_can_never_be_is_no_outage_and_no_crash(tmp_path, call):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
 def test_a_file_system_that_makes_no_directories_is_no_disk_that_disappeared():
-    with pytest.raises(ConfigurationError, match="this user may not use it"):
+    with pytest.raises(ConfigurationError, match=r"this user may not use it"):
         DirectoryControlBucket("/proc/archive/control").put("lock/client", b"me")
 
 
@@ -95,7 +95,7 @@ def test_a_file_system_without_locks_is_named_as_such(control, monkeypatch, numb
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refused)
-    with pytest.raises(expected, match="its file system (has|gives) no locks"):
+    with pytest.raises(expected, match=r"its file system (has|gives) no locks"):
         control.put("lock/client", b"me")
 
 
