@@ -151,11 +151,11 @@ class OwnerLock:
 
     def _held_by(self, body: bytes, info: ObjectInfo) -> LockHeldError:
         holder = _shown(body)
-        left = max(0, round(self._staleness_s - info.age_s))
         return LockHeldError(
             f"another agent, {holder!r}, holds this delivery's lock ({self._key}); it last renewed it at "
             f"{_utc(info.modified)}. If that client is at work, let it finish or stop it. If it died, run this again at "
-            f"{_utc(info.modified + self._staleness_s)} (in {left} s), when its lock is stale, or resume its own journal, which may use the lock at once.",
+            f"{_utc(info.modified + self._staleness_s)}, when its lock is stale, or resume its own journal, which may use "
+            "the lock at once.",
             holder=holder,
             since=info.modified,
         )
