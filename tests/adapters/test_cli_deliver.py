@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -374,6 +375,22 @@ def test_a_summary_that_nobody_can_take_changes_neither_the_exit_code_nor_what_f
     assert "bug" not in done.stderr
     assert ("could not be written to standard output" in done.stderr) == (redirection != "| true")
     assert (desk.root / "ran").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize(
+    "command", ["--help", "--version", "status journal", "replay journal --files", "history journal", "index data"]
+)
+def test_output_that_finds_no_room_is_said_and_no_bug(desk, command):
+    assert desk.run(*desk.deliver).returncode == 0
+    words = [str(desk.journal) if word == "journal" else word for word in command.split()]
+    if "history" in words:
+        words.append("file 00.txt")
+    done = in_bash(desk, words, ">/dev/full")
+    assert "standard output cannot be written: No space left on device; make room" in done.stderr
+    assert "bug" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "8"
+    assert len(done.stderr.splitlines()) <= 3, done.stderr
 
 
 def test_whoever_has_read_enough_makes_no_command_fail(desk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -23,6 +24,11 @@ from upload_core.text import printable
 DEBUG_VARIABLE: Final = "UPLOAD_CORE_DEBUG"
 NO_COMMAND: Final[Any] = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What click raises where a command lacks, with the help as its message; 8.1 shows the help by itself."""
+
+
+DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+OUTPUT_LOST: Final = 8
+"""As for any disk that cannot be written now."""
 
 
 def debugging() -> bool:
@@ -159,6 +165,10 @@ def code_of(error: BaseException) -> int:
 
 def refuse(error: BaseException, *, as_json: bool, journal: str = "") -> int:
     """Say why a command ends here, to people and on request as JSON; returns its exit code."""
+    if why := _output_refused(error):
+        drop_output()
+        show_error(error, f"standard output cannot be written: {why}; make room there, then run again")
+        return OUTPUT_LOST
     code, message = code_of(error), explain(error)
     if isinstance(error, NO_COMMAND):
         # whoever names no command is told which there are, and made no mistake
@@ -171,6 +181,17 @@ def refuse(error: BaseException, *, as_json: bool, journal: str = "") -> int:
             data["problems"] = problems_json(error)
         write_json(data)
     return code
+
+
+def _output_refused(error: BaseException) -> str:
+    """Why standard output takes nothing more, or "" if that is not what the error is about."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS and error.filename is None and sys.stdout is not None:
+        try:
+            sys.stdout.flush()  # what could not be written is still to be written, unless nothing is kept back
+            os.write(1, b"\n")
+        except OSError as refused:
+            return refused.strerror or str(refused)
+    return ""
 
 
 def show_error(error: BaseException, message: str) -> None:
