@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -43,6 +43,14 @@ class Scan(NamedTuple):
 
     relpaths: list[str]
     skipped: list[Skipped]
+
+    def without(self, folders: Sequence[str]) -> Scan:
+        """The same without what lies in these folders."""
+        inside = tuple(f"{folder}/" for folder in folders)
+        return Scan(
+            [relpath for relpath in self.relpaths if not relpath.startswith(inside)],
+            [skipped for skipped in self.skipped if not skipped.relpath.startswith(inside)],
+        )
 
 
 class _LinkOnTheWayError(Exception):

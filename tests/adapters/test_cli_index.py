@@ -89,6 +89,29 @@ def test_nothing_is_remembered_where_there_is_nothing_to_remember(desk):
     assert not (desk.root / ".upload-core").exists()
 
 
+def test_a_journal_and_an_archive_inside_the_source_are_no_data_whatever_their_names(desk):
+    (desk.data / "kept").mkdir()
+    desk.run("index", "data", "-o", "index.csv")
+    before = rows((desk.root / "index.csv").read_text())
+    arguments = ["data", "index.csv", "--dataset", "d", "--delivery-id", "1", "--journal", "data/kept/my journal"]
+    done = desk.run("deliver", *arguments, "--to", f"file://{desk.data}/kept/archive")
+    assert done.returncode == 0, done.stderr
+    (desk.data / "kept" / "journal.lock").touch()  # of somebody else
+    (desk.data / "kept" / "new-control").mkdir()
+    (desk.data / "kept" / "new-control" / "file").touch()
+    again = desk.run("index", "data", "-o", "index.csv")
+    assert again.returncode == 0, again.stderr
+    for folder in ("my journal", "archive/d-1-control", "archive/d-1-staging"):
+        assert f"kept/{folder} was written by upload-core" in again.stderr
+    assert "sample" not in again.stderr
+    listed = rows((desk.root / "index.csv").read_text())
+    assert {row["path"] for row in listed} - {row["path"] for row in before} == {
+        "kept/journal.lock",
+        "kept/new-control/file",
+    }
+    assert {row["path"] for row in before} <= {row["path"] for row in listed}
+
+
 def test_an_index_inside_its_source_does_not_list_itself_nor_the_journals(desk):
     for _ in range(2):
         assert desk.run("index", "data", "-o", "data/index.csv").returncode == 0

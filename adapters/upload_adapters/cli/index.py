@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import sys
 import time
+from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +21,8 @@ from upload_adapters.cli.reading import CHECKSUMS
 from upload_adapters.console import TerminalConsole
 from upload_adapters.durable import unfinished
 from upload_adapters.index_file import is_index, write_index
+from upload_adapters.journal_reader import segment_name
+from upload_adapters.local.control import PRIVATE
 from upload_adapters.outputs import place_of
 from upload_adapters.source_directory import DirectorySource
 from upload_adapters.wiring import JOURNALS
@@ -28,6 +32,8 @@ from upload_core.text import printable
 
 INTERVAL_S: Final = {True: 0.2, False: 30.0}
 """Between two lines of progress, on a terminal and elsewhere."""
+CONTROL: Final = f"-control/{PRIVATE}/"
+"""What the path of a lock in a local archive's control directory has in it."""
 NAMES_MAX: Final = 20
 
 
@@ -53,7 +59,8 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
     size, times or inode have changed.
 
     Files that cannot be delivered (links out of SOURCE, devices, unreadable ones) are named on standard error and left
-    out, with exit code 1. The index itself and directories of journals are not part of the data.
+    out, with exit code 1. The index itself, journals, and archives that are directories are no
+    part of the data, wherever they lie.
     """
     console = TerminalConsole(quiet=quiet)
     if output is not None:
@@ -61,6 +68,14 @@ def command(source: str, output: str | None, with_checksums: bool, fresh: bool, 
     cache = ChecksumCache(_beside(output)) if output is not None and with_checksums else None
     with DirectorySource(source) as root:
         scan = root.scan(_own_files(root.name, output))
+        if ours := written_by_us(scan.relpaths):
+            for folder in ours:
+                console.message(
+                    f"{printable(folder, 300)} was written by upload-core, as journal or archive, and is left out; "
+                    "better keep it outside of the data",
+                    "warning",
+                )
+            scan = scan.without(ours)
         meter = _Meter(console, len(scan.relpaths))
         try:
             columns, unreadable, believed = measure(
@@ -122,6 +137,26 @@ def _own_files(root: str, output: str | None) -> frozenset[str]:
     return frozenset(
         place.resolve().relative_to(real).as_posix() for place in places if place.resolve().is_relative_to(real)
     )
+
+
+def written_by_us(relpaths: Sequence[str]) -> list[str]:
+    """Folders among these (sorted) paths that are a journal, or belong to an archive that is a directory."""
+    found: set[str] = set()
+    for relpath in relpaths:
+        if relpath.endswith("/journal.lock"):
+            folder = relpath.removesuffix("/journal.lock")
+            if _is_among(f"{folder}/{segment_name(1)}", relpaths):
+                found.add(folder)
+        elif CONTROL in relpath:
+            delivery = relpath.partition(CONTROL)[0]
+            found.update(f"{delivery}-{part}" for part in ("control", "staging", "sample"))
+    return [folder for folder in sorted(found) if _is_among(f"{folder}/", relpaths, begins=True)]
+
+
+def _is_among(relpath: str, relpaths: Sequence[str], *, begins: bool = False) -> bool:
+    place = bisect_left(relpaths, relpath)
+    there = relpaths[place] if place < len(relpaths) else ""
+    return there.startswith(relpath) if begins else there == relpath
 
 
 def _to_stdout(columns: IndexColumns) -> None:
