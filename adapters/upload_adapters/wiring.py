@@ -42,9 +42,8 @@ from upload_core.wiring import Wiring, WiringRequest
 
 TO_VARIABLE: Final = "UPLOAD_CORE_TO"
 THREADS: Final = "threads"
-"""The name of transfers on threads of this process, which is what happens where nothing is said."""
+"""The name of transfers on threads of this process, which is what happens where nothing is said; and that of copies by S3."""
 S3_BATCH: Final = "s3-batch"
-"""The name of copies by S3 Batch Operations."""
 JOURNALS: Final = ".upload-core"
 """The directory that journals lie in unless their place is named."""
 
@@ -88,11 +87,10 @@ def directory_of(url: str) -> str:
 
 
 def _local_place(url: str, request: WiringRequest, check: Check | None) -> Place:
-    directory = directory_of(url)
-    places = LocalPlaces(directory, request.dataset, request.delivery_id, request.transfer_type)
+    places = LocalPlaces(directory_of(url), request.dataset, request.delivery_id, request.transfer_type)
     limits = local_limits()
     return Place(
-        name=f"file://{quote(directory)}",
+        name=f"file://{quote(places.directory)}",
         archive=places.archive(),
         control=places.control(),
         pipeline=DirectoryPipeline(places, check=check, lock_staleness_s=limits.lock_staleness_s),
@@ -197,9 +195,8 @@ def wire(request: WiringRequest) -> Ports:
         check = load_check(check, settings["check_directory"])
     if request.dispatch is not None:
         settings["dispatch"] = request.dispatch
-    label = None
-    if request.label is not None:
-        label = read_label(request.label)
+    label = None if request.label is None else read_label(request.label)
+    if label is not None:
         settings["label"] = label.path
     console = TerminalConsole()
     if deployments.is_deployment(to):
@@ -225,8 +222,8 @@ def wire_journal(journal: str | os.PathLike[str], overrides: Mapping[str, Any]) 
         check = settings["check"]
     if isinstance(check, str):
         check = load_check(check, settings.get("check_directory"))
-    request = _request_of(created, source, overrides, journal)
-    request = attrs.evolve(request, dispatch=overrides.get("dispatch") or settings.get("dispatch"))
+    dispatch = overrides.get("dispatch") or settings.get("dispatch")
+    request = attrs.evolve(_request_of(created, source, overrides, journal), dispatch=dispatch)
     label = None if label_path is None else read_label(label_path)
     place = _recorded_place(created, request, check, console)
     return _assembled(place, request, _source_for(place, source), Path(journal), label, settings, console)
@@ -356,7 +353,7 @@ def _assembled(
 
 def _dispatcher(place: Place, request: WiringRequest, source: Source) -> Dispatcher:
     """Where transfers run. Raises `ConfigurationError` if that is no place, or if its package is missing."""
-    if request.dispatch in (None, THREADS):
+    if request.dispatch is None or request.dispatch == THREADS:
         return ChannelDispatcher(place.clock)
     if request.dispatch == S3_BATCH:
         if place.jobs is None:
@@ -364,7 +361,6 @@ def _dispatcher(place: Place, request: WiringRequest, source: Source) -> Dispatc
                 f"--dispatch {S3_BATCH} copies to an archive in AWS, and {printable(place.name, 300)} is none; leave it out"
             )
         return place.jobs(source, ChannelDispatcher(place.clock))
-    assert request.dispatch is not None, "looked at above"
     if find_spec("distributed") is None:
         raise ConfigurationError(
             "--dispatch dask needs the package distributed; install it: pip install 'upload-core[dask]'"

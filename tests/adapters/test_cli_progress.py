@@ -142,7 +142,8 @@ def test_a_terminal_is_drawn_on_a_few_times_a_second_however_much_happens(monkey
     client = client_of(1)
     began = time.monotonic()
     with Progress(TerminalConsole(file=out), client, verbosity=2) as seen:
-        while time.monotonic() - began < 0.7:
+        # a busy machine may give the thread that draws no turn within that time
+        while (passed_s := time.monotonic() - began) < 0.7 or ("too fast" not in out.getvalue() and passed_s < 60):
             seen._notice(Record(1, "2026-11-22T07:24:36.959Z", ev.FileValidated(0)))
     refreshes = 1 + (time.monotonic() - began) / progress.REFRESH_S
     assert 2 <= out.getvalue().count("judged") <= 2 + 2 * refreshes

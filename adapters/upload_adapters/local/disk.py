@@ -45,18 +45,15 @@ _FINAL: Final = {
     errno.EINVAL: "the file system does not allow that name; rename the file and index it again",
     errno.EILSEQ: "the file system does not allow that name; rename the file and index it again",
     errno.EXDEV: "it is a mount point of its own; mount the directory above it instead",
-    errno.ENOSYS: "its file system has no locks (flock); use a directory of another one",
-    errno.EOPNOTSUPP: "its file system has no locks (flock); use a directory of another one",
 }
 _NO_PLACE: Final = {
     errno.EACCES: "this user may not use it; give this user access, or use another directory",
     errno.EPERM: "this user may not use it; give this user access, or use another directory",
     errno.ENOTDIR: "a part of its path is a file; move that away, or use another directory",
-    errno.ENAMETOOLONG: "its name is longer than the file system allows; use another directory",
-    errno.EINVAL: "the file system does not allow that name; use another directory",
-    errno.EILSEQ: "the file system does not allow that name; use another directory",
+    errno.ENOSYS: "its file system has no locks (flock); use a directory of another one",
+    errno.EOPNOTSUPP: "its file system has no locks (flock); use a directory of another one",
 }
-"""What `_FINAL` says of a file, said of a place that the delivery as a whole needs."""
+"""What no waiting mends, and no other name below it: a place that the delivery as a whole needs cannot be used."""
 
 
 def archive_error(what: str, error: OSError) -> ArchiveError:
@@ -79,13 +76,12 @@ def explained(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained_place(what: str) -> Iterator[None]:
-    """As `explained`, for what the delivery as a whole needs: what waiting does not mend is a `ConfigurationError`."""
+    """As `explained`, for what the delivery as a whole needs: where that can never be is a `ConfigurationError`."""
     try:
         yield
     except OSError as error:
-        number = error.errno or 0
-        if number in _FINAL:
-            raise ConfigurationError(f"{what}: {_NO_PLACE.get(number) or _FINAL[number]}") from error
+        if error.errno in _NO_PLACE:
+            raise ConfigurationError(f"{what}: {_NO_PLACE[error.errno]}") from error
         raise archive_error(what, error) from error
 
 
