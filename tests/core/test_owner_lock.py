@@ -45,7 +45,7 @@ def test_the_error_names_holder_time_and_what_to_do(control, clock):
         lock(control).acquire()
     assert caught.value.holder == "them@host"
     assert caught.value.since == clock.now_ms() / 1000 - 600
-    for words in ("'them@host'", "2027-01-15T08:00:00Z", "3000 s", KEY, "resume"):
+    for words in ("'them@host'", "2027-01-15T08:00:00Z", "2027-01-15T09:00:00Z", KEY, "resume"):
         assert words in str(caught.value)
 
 
@@ -97,7 +97,7 @@ def test_another_process_of_the_same_agent_re_enters_its_lock_and_displaces_nobo
 def test_a_lock_is_held_up_to_the_very_second_at_which_it_gets_stale(control, clock):
     lock(control, "them").acquire()
     clock.advance(STALENESS_S)
-    with pytest.raises(LockHeldError, match="in 0 s"):
+    with pytest.raises(LockHeldError, match="at 2027-01-15T09:00:00Z, when"):
         lock(control).acquire()
     clock.advance(1)
     assert lock(control).acquire().taken_over == "them"
